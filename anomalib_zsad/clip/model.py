@@ -1,0 +1,91 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The frozen CLIP model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from anomalib_zsad.clip.text import TextTower
+from anomalib_zsad.clip.vision import VisionTower, resample_positions
+
+if TYPE_CHECKING:
+    from anomalib_zsad.clip.config import Activation, ClipConfig, Positions
+
+
+class Clip(nn.Module):
+    """CLIP's two towers, frozen.
+
+    The weights are non-persistent buffers. That one choice keeps them out of ``parameters()`` and so out of every
+    optimiser, out of ``state_dict()`` and so out of every checkpoint, and out of autograd; they still follow ``to()``.
+    Gradients flow through the towers to whatever prompts or tokens are fed in.
+
+    Args:
+        config (ClipConfig): Sizes.
+        state_dict (Mapping[str, Tensor]): Weights in the OpenAI layout (``visual.conv1.weight``, ``ln_final.weight``, ...).
+        activation (Activation): Activation that the weights were trained with.
+        image_size (int | None): Side of the square input in pixels; ``None`` is the native size. The positional
+            embedding is resampled once, here.
+        positions (Positions): How it is resampled.
+        name (str): Shown in logs and results.
+
+    Raises:
+        ValueError: If a weight is missing or has another shape, or the patch size does not divide ``image_size``.
+    """
+
+    def __init__(
+        self,
+        config: ClipConfig,
+        state_dict: Mapping[str, Tensor],
+        *,
+        activation: Activation,
+        image_size: int | None = None,
+        positions: Positions = "bicubic_antialias",
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.activation = activation
+        self.name = name
+        with torch.device("meta"):  # shapes only: the given tensors become the weights, nothing is initialised
+            self.visual = VisionTower(config, activation, image_size or config.vision.image_size)
+            self.text = TextTower(config, activation)
+        self.image_size = self.visual.image_size
+        weights = dict(state_dict)
+        weights["visual.positional_embedding"] = resample_positions(
+            weights["visual.positional_embedding"].float(), self.visual.grid, positions
+        )
+        self.register_buffer("logit_scale", weights["logit_scale"].float().clone(), persistent=False)
+        _freeze(self.visual, weights, "visual.")
+        _freeze(self.text, weights, "")
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002
+        """Stay in evaluation mode, whatever the module around does."""
+        return super().train(mode=False)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Image features ``(B, C)`` of normalised ``images`` ``(B, 3, H, W)``, not L2-normalised."""
+        return self.visual.project(self.visual(images).cls)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Text features ``(N, C)`` of token ``ids`` ``(N, L)``, not L2-normalised; read at the largest id, end of text."""
+        return self.text(self.text.embed(ids), ids.argmax(dim=-1).tolist())
+
+
+def _freeze(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> None:
+    for path, owner in module.named_modules():
+        for name, shape in [(name, parameter.shape) for name, parameter in owner.named_parameters(recurse=False)]:
+            key = prefix + (f"{path}.{name}" if path else name)
+            found = tuple(weights[key].shape) if key in weights else "nothing"
+            if found != tuple(shape):
+                msg = f"CLIP weight {key} should have shape {tuple(shape)}, found {found}."
+                raise ValueError(msg)
+            delattr(owner, name)
+            owner.register_buffer(name, weights[key].detach().float().contiguous(), persistent=False)
