@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,6 +71,19 @@ class Clip(nn.Module):
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         """Stay in evaluation mode, whatever the module around does."""
         return super().train(mode=False)
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for key, value in sorted(self.named_buffers()):
+            if key != "visual.positional_embedding":  # depends on the image size
+                digest.update(f"{key}{tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def sha256(self) -> str:
+        """Hash of the float32 weights: the same whatever file, layout or image size they came in."""
+        return self._digest
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Image features ``(B, C)`` of normalised ``images`` ``(B, 3, H, W)``, not L2-normalised."""

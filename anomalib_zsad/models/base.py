@@ -1,0 +1,185 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the torch parts of all methods share: the schema's common fields and the late arrival of CLIP."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+from typing_extensions import Self
+
+from anomalib_zsad.clip.config import ClipConfig
+from anomalib_zsad.clip.model import Clip
+
+AnyClass = TypeVar("AnyClass", bound=type)
+
+
+class MethodConfig(BaseModel):
+    """Fields that every method has.
+
+    A method's schema is the single source of names, defaults, ranges and help texts. ``backbone`` and ``image_size``
+    may be ``None`` in what a user writes; :meth:`resolve` fills them in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default_backbone: ClassVar[str] = "ViT-L-14-336"
+    default_image_size: ClassVar[int] = 518
+    fixed_by_adapter: ClassVar[frozenset[str]] = frozenset({"backbone"})
+    """Fields that shape the learned tensors: they cannot differ from the adapter's."""
+
+    backbone: str | None = Field(
+        default=None,
+        description="CLIP architecture by its open_clip name, or ``tiny-random`` for a small random tower. "
+        "``None``: the one the adapter was trained with, otherwise the method's own.",
+    )
+    pretrained: str | None = Field(
+        default=None,
+        description="Weights of the backbone: an open_clip tag, a local file in OpenAI or open_clip layout, or "
+        "``random:SEED``. ``None``: OpenAI's, or the only ones the backbone has.",
+    )
+    activation: Literal["recorded", "gelu", "quick_gelu"] = Field(
+        default="recorded",
+        description="Activation of the towers: the one recorded with the weights, or knowingly another one.",
+    )
+    image_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Side of the square input in pixels, a multiple of the backbone's patch size. "
+        "``None``: the adapter's, otherwise the method's own.",
+    )
+
+    @classmethod
+    def resolve(cls, arguments: Mapping[str, Any], adapter: Mapping[str, Any] | None = None) -> Self:
+        """Make a complete config from constructor arguments and, if there is one, from an adapter's config.
+
+        A field left at its default takes the adapter's value. A field that differs from both wins, unless it shapes
+        the learned tensors (:attr:`fixed_by_adapter`).
+
+        Args:
+            arguments (Mapping[str, Any]): Values by field name.
+            adapter (Mapping[str, Any] | None): The config that an adapter was trained with.
+
+        Raises:
+            ValueError: If a value is out of range, does not fit the backbone or contradicts the adapter. Each problem is
+                named with the allowed values.
+        """
+        values = dict(arguments)
+        for name, trained in (adapter or {}).items():
+            default = cls.model_fields[name].default
+            given = values.get(name, default)
+            if given is None or given == default:
+                values[name] = trained
+            elif name in cls.fixed_by_adapter and given != trained:
+                msg = (
+                    f"The adapter was trained with {name}={trained!r}, but {name}={given!r} was asked for. "
+                    f"Leave {name} out to use the adapter's, or train an adapter with {name}={given!r}."
+                )
+                raise ValueError(msg)
+        values["backbone"] = values.get("backbone") or cls.default_backbone
+        values["image_size"] = values.get("image_size") or cls.default_image_size
+        try:
+            config = cls(**values)
+        except ValidationError as error:
+            raise ValueError("; ".join(map(_describe, error.errors()))) from None
+        return config.fitted(config.sizes)
+
+    @property
+    def sizes(self) -> ClipConfig:
+        """Sizes of the backbone. Reads no weights."""
+        from anomalib_zsad.clip.weights import clip_config
+
+        return clip_config(self.backbone or self.default_backbone)
+
+    def fitted(self, sizes: ClipConfig) -> Self:
+        """Check the config against the backbone and fill in what follows from it. Methods extend this."""
+        patch = sizes.vision.patch_size
+        if self.image_size is not None and self.image_size % patch:
+            below = max(self.image_size // patch, 1) * patch
+            msg = (
+                f"image_size={self.image_size} is not a multiple of {self.backbone}'s patch size {patch}; "
+                f"use {below} or {below + patch}."
+            )
+            raise ValueError(msg)
+        return self
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, problem["loc"]))
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{where}={problem['input']!r}: {text}" if where else text
+
+
+def check_layers(layers: Sequence[int], depth: int, backbone: str | None) -> list[int]:
+    """Check 1-based block numbers: ascending, without repetition, within ``1..depth``.
+
+    Raises:
+        ValueError: Naming the blocks that exist.
+    """
+    if not layers or sorted(set(layers)) != list(layers) or layers[0] < 1 or layers[-1] > depth:
+        msg = f"layers={list(layers)}: expected ascending numbers out of 1..{depth}, the image blocks of {backbone}."
+        raise ValueError(msg)
+    return list(layers)
+
+
+def quarter_layers(depth: int) -> list[int]:
+    """The four quarter points of an image tower: 6, 12, 18, 24 of 24 blocks.
+
+    Example:
+        >>> quarter_layers(24), quarter_layers(8)
+        ([6, 12, 18, 24], [2, 4, 6, 8])
+    """
+    return [max(1, round(depth * quarter / 4)) for quarter in (1, 2, 3, 4)]
+
+
+def document(schema: type[MethodConfig]) -> Callable[[AnyClass], AnyClass]:
+    """Class decorator: put the schema's help texts where the class docstring says ``{fields}``."""
+
+    def write(cls: AnyClass) -> AnyClass:
+        lines = [f"{name}: {field.description}" for name, field in schema.model_fields.items()]
+        wrapped = [textwrap.fill(line, 112, subsequent_indent="    ") for line in lines]
+        cls.__doc__ = (cls.__doc__ or "").replace("{fields}", textwrap.indent("\n".join(wrapped), " " * 8).lstrip())
+        return cls
+
+    return write
+
+
+class MethodModel(nn.Module):
+    """Torch part of a method: the learned tensors from the start, the frozen CLIP when it is first needed.
+
+    Construction reads no weights and needs no network, so that ``get_model(name)`` works anywhere.
+
+    Args:
+        config (MethodConfig): A resolved config.
+    """
+
+    clip: Clip | None
+
+    def __init__(self, config: MethodConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = config.sizes
+        self.register_module("clip", None)
+
+    positions: ClassVar[Literal["bicubic_antialias", "bicubic", "bilinear"]] = "bicubic_antialias"
+    """How the method resamples CLIP's positional embedding."""
+
+    def load_clip(self) -> Clip:
+        """The frozen towers, read on the first call and put where the learned tensors are."""
+        if self.clip is None:
+            from anomalib_zsad.clip.weights import load_clip
+
+            clip = load_clip(
+                self.config.backbone,
+                self.config.pretrained,
+                activation=self.config.activation,
+                image_size=self.config.image_size,
+                positions=self.positions,
+            )
+            self.clip = clip.to(next(self.parameters()).device)
+        return self.clip

@@ -1,0 +1,281 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The Lightning side that the methods share."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from anomalib import LearningType
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from anomalib_zsad.adapters import Adapter, AdapterError
+from anomalib_zsad.calibration import CalibratedPostProcessor
+from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
+from anomalib_zsad.data.batches import AuxiliaryBatch
+from anomalib_zsad.metrics import PerClassEvaluator
+from anomalib_zsad.preprocessing import ClipPreProcessor
+
+if TYPE_CHECKING:
+    from anomalib.data import Batch
+    from lightning.pytorch import Trainer
+    from torch import nn
+
+    from anomalib_zsad.models.base import MethodConfig, MethodModel
+
+logger = logging.getLogger(__name__)
+
+
+class ZeroShotMixin:
+    """Training on auxiliary data, zero-shot use with an adapter, and what keeps the two apart.
+
+    A method is ``class Method(ZeroShotMixin, AnomalibModule)``: anomalib finds direct subclasses only. Without
+    ``weights`` its learning type is ``ONE_CLASS``, which is what makes anomalib's engine train; with ``weights`` it is
+    ``ZERO_SHOT``. Neither labels nor statistics of the target can enter: training and calibration take
+    :class:`~anomalib_zsad.data.batches.AuxiliaryBatch` and nothing else.
+    """
+
+    config_class: ClassVar[type[MethodConfig]]
+    model_class: ClassVar[type[MethodModel]]
+
+    config: MethodConfig
+    model: MethodModel
+    zero_shot: bool
+
+    # ---- construction --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any]) -> tuple[MethodConfig, Adapter | None]:
+        """Resolve a constructor's arguments: its config and, if ``weights`` is given, the adapter."""
+        weights = arguments.get("weights")
+        adapter = Adapter.load(weights, cls.__name__) if weights is not None else None
+        fields = {name: arguments[name] for name in cls.config_class.model_fields}
+        return cls.config_class.resolve(fields, adapter.config if adapter else None), adapter
+
+    def build(self, config: MethodConfig, adapter: Adapter | None) -> None:
+        """Make the torch model. Called by the method's constructor right after anomalib's."""
+        self.config = config
+        self.zero_shot = adapter is not None
+        self.model = self.model_class(config)
+        self._clip_sha256 = adapter.clip["sha256"] if adapter else None
+        if adapter is not None:
+            adapter.load_into(self.model)
+            if adapter.calibration and isinstance(self.post_processor, CalibratedPostProcessor):
+                self.post_processor.load_statistics(adapter.calibration)
+        # A checkpoint must rebuild the model without the adapter file: it holds the tensors and the resolved config.
+        self.hparams.update({**config.model_dump(), "weights": None})
+
+    @staticmethod
+    def components(config: MethodConfig, pre_processor: nn.Module | bool) -> nn.Module | bool:
+        """The pre-processor for ``config``: anomalib configures its default one before it knows the image size."""
+        return ClipPreProcessor(config.image_size) if pre_processor is True else pre_processor
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> ClipPreProcessor:
+        """CLIP's resize and normalisation."""
+        return ClipPreProcessor(image_size[0] if image_size else cls.config_class.default_image_size)
+
+    @staticmethod
+    def configure_post_processor() -> CalibratedPostProcessor:
+        """Thresholds and ranges from auxiliary data."""
+        return CalibratedPostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> PerClassEvaluator:
+        """Six metrics per class and their mean."""
+        return PerClassEvaluator()
+
+    @property
+    def learning_type(self) -> LearningType:
+        """``ZERO_SHOT`` with an adapter, ``ONE_CLASS`` (trainable) without."""
+        return LearningType.ZERO_SHOT if self.zero_shot else LearningType.ONE_CLASS
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Nothing: anomalib lets these win over what a user asked for."""
+        return {}
+
+    def describe(self) -> dict[str, str]:
+        """Facts that belong beside every figure."""
+        clip = self.model.load_clip()
+        return {
+            "method": type(self).__name__,
+            "backbone": clip.name,
+            "image_size": str(self.config.image_size),
+        }
+
+    # ---- Lightning -----------------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Read CLIP's weights; Lightning calls this before it moves the model to its device."""
+        clip = self.model.load_clip()
+        # The frozen weights never change: nothing to synchronise between devices.
+        self._ddp_params_and_buffers_to_ignore = [f"model.clip.{name}" for name, _ in clip.named_buffers()]
+        self._check_clip()
+
+    def _check_clip(self) -> None:
+        clip = self.model.load_clip()
+        if self._clip_sha256 not in {None, clip.sha256()}:
+            msg = (
+                f"These weights were trained on a CLIP with sha256 {self._clip_sha256[:16]}..., but {clip.name} has "
+                f"{clip.sha256()[:16]}.... Point --model.backbone and --model.pretrained at the CLIP of the training."
+            )
+            raise AdapterError(msg)
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer this module is attached to."""
+        return LightningModule.trainer.fget(self)
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        LightningModule.trainer.fset(self, trainer)
+        # The last moment at which Lightning still tells "not asked for" (None) from its default of 1000 epochs.
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.max_epochs is not None:
+            return
+        if trainer.max_steps == -1 and not any(isinstance(callback, Timer) for callback in trainer.callbacks):
+            logger.info("No max_epochs given: training for %d epochs, the method's recipe.", self.config.epochs)
+            trainer.fit_loop.max_epochs = self.config.epochs
+
+    def setup(self, stage: str) -> None:
+        """Make sure that training sees auxiliary data only; drop the validation that zero-shot use has no need of."""
+        if stage == "fit" and self.trainer.datamodule is not None:
+            use_auxiliary_data(self.trainer.datamodule)
+        if stage == "validate" and self.zero_shot:
+            logger.info("Nothing to validate: thresholds and ranges come with the adapter, not from the target's data.")
+            self._limit_val_batches = self.trainer.limit_val_batches
+            self.trainer.limit_val_batches = 0
+
+    def teardown(self, stage: str) -> None:
+        """Undo what :meth:`setup` did to the trainer."""
+        if stage == "validate" and self.zero_shot:
+            self.trainer.limit_val_batches = self._limit_val_batches
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        _ = self.trainer.estimated_stepping_batches  # sets the data up, so that the number of batches is known
+        return max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
+
+    def training_step(self, batch: Batch, *args, **kwargs) -> dict[str, Tensor]:
+        """One step on an auxiliary batch.
+
+        Raises:
+            TypeError: If the batch is not auxiliary data.
+            FloatingPointError: If the loss is not finite.
+        """
+        del args, kwargs  # These variables are not used.
+        if not isinstance(batch, AuxiliaryBatch):
+            msg = (
+                f"{type(self).__name__} trains on auxiliary data only and got a {type(batch).__name__}. Pass a datamodule "
+                "(ZeroShot, or any anomalib datamodule), not bare data loaders."
+            )
+            raise TypeError(msg)
+        output = self.model(batch.image, **self._words(batch))
+        losses = self.model.losses(output, batch.gt_label, batch.gt_mask, batch.has_mask)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            terms = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+            msg = f"The loss is not finite in epoch {self.current_epoch} ({terms}); lower learning_rate, or train in 32 bit."
+            raise FloatingPointError(msg)
+        size = len(batch.image)
+        self.log("train_loss", total.detach(), on_epoch=True, prog_bar=True, logger=True, batch_size=size)
+        self.log_dict(
+            {f"train_{name}": value.detach() for name, value in losses.items()},
+            on_step=False, on_epoch=True, batch_size=size,
+        )  # fmt: skip
+        return {"loss": total}
+
+    def _words(self, batch: Batch) -> dict[str, list[str]]:
+        """Class words for models that read them from the data (``class_name=None``)."""
+        if getattr(self.config, "class_name", "") is not None:
+            return {}
+        return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
+
+    def _infer(self, batch: Batch) -> Batch:
+        predictions = self.model(batch.image, **self._words(batch))
+        return batch.update(**predictions._asdict())
+
+    def validation_step(self, batch: Batch, *args, **kwargs) -> Batch:
+        """Predict a batch of the calibration share."""
+        del args, kwargs  # These variables are not used.
+        return self._infer(batch)
+
+    def test_step(self, batch: Batch, *args, **kwargs) -> Batch:
+        """Predict a batch of the target."""
+        del args, kwargs  # These variables are not used.
+        return self._infer(batch)
+
+    def predict_step(self, batch: Batch, *args, **kwargs) -> Batch:
+        """Predict a batch of photographs."""
+        del args, kwargs  # These variables are not used.
+        return self._infer(batch)
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def on_fit_end(self) -> None:
+        """Write the adapter beside the checkpoints."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            path = Path(self.trainer.default_root_dir) / "weights" / "adapter" / f"{type(self).__name__.lower()}.safetensors"
+            logger.info("Adapter written to %s", self.save_adapter(path))
+
+    def save_adapter(self, path: str | Path) -> Path:
+        """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
+        from anomalib_zsad import __version__
+
+        clip = self.model.load_clip()
+        trainer = self._trainer
+        datamodule = getattr(trainer, "datamodule", None)
+        origin = {
+            "version": __version__,
+            "data": f"{datamodule.name}/{datamodule.category}".rstrip("/") if datamodule is not None else "",
+            "epochs": trainer.current_epoch if trainer is not None else 0,
+        }
+        processor = self.post_processor
+        return Adapter(
+            method=type(self).__name__,
+            config={**self.config.model_dump(), "pretrained": None},
+            tensors=self.model.state_dict(),
+            calibration=processor.statistics() if isinstance(processor, CalibratedPostProcessor) else {},
+            clip={"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()},
+            origin=origin,
+        ).save(path)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember which CLIP the learned tensors belong to."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["anomalib_zsad"] = {"method": type(self).__name__, "zero_shot": self.zero_shot, "clip_sha256": self.model.load_clip().sha256()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another method, or one that was trained on another CLIP."""
+        super().on_load_checkpoint(checkpoint)
+        facts = checkpoint.get("anomalib_zsad")
+        if facts is None or facts["method"] != type(self).__name__:
+            msg = f"This is not a checkpoint of {type(self).__name__}, but of {(facts or {}).get('method', 'another model')}."
+            raise AdapterError(msg)
+        self.zero_shot = facts["zero_shot"]
+        self._clip_sha256 = facts["clip_sha256"]
+        if self.model.clip is not None:
+            self._check_clip()
+
+    # ---- export --------------------------------------------------------------------------------------------------
+
+    def to_torch(self, *args, **kwargs) -> Path:
+        """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""
+        self.configure_model()
+        return super().to_torch(*args, **kwargs)
+
+    def to_onnx(self, *args, **kwargs) -> Path:
+        """Export to ONNX; ``to_openvino`` starts here, too."""
+        self.configure_model()
+        kwargs.setdefault("opset_version", 18)
+        return super().to_onnx(*args, **kwargs)
