@@ -1,0 +1,69 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``anomalib-zsad``: the few things that anomalib's own command line has no verb for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status, 1 with a message on standard error if it failed."""
+    parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
+    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_weights(nouns.add_parser("weights", help="published CLIP weights"))
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError) as error:
+        print(f"anomalib-zsad: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    fetch = verbs.add_parser("fetch", help="download CLIP weights into the folder where every command finds them")
+    fetch.add_argument("backbone", help="open_clip's name, for example ViT-L-14-336")
+    fetch.add_argument("pretrained", nargs="?", default="openai", help="open_clip's tag (default: %(default)s)")
+    fetch.set_defaults(run=_fetch)
+
+    info = verbs.add_parser("info", help="sizes and tags of a backbone; with PRETRAINED, check those weights")
+    info.add_argument("backbone", help="open_clip's name, or tiny-random")
+    info.add_argument("pretrained", nargs="?", help="tag, file, or random:SEED; never downloads")
+    info.set_defaults(run=_info)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from anomalib_zsad.clip.sources import fetch_weights
+    from anomalib_zsad.clip.weights import read_weights
+
+    weights = read_weights(options.backbone, options.pretrained)  # first, so that only sound files are put there
+    print(f"file       {fetch_weights(options.backbone, options.pretrained)}")
+    print(f"activation {weights.activation}")
+    print(f"sha256     {weights.sha256}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from anomalib_zsad.clip.sources import find_weights, pretrained_tags
+    from anomalib_zsad.clip.weights import clip_config, read_weights
+
+    config = clip_config(options.backbone)
+    print(f"image      {config.vision}")
+    print(f"text       {config.text}")
+    print(f"embed_dim  {config.embed_dim}")
+    print(f"tags       {', '.join(pretrained_tags(options.backbone)) or 'none'}")
+    if options.pretrained is not None:
+        if not options.pretrained.startswith("random"):
+            print(f"file       {find_weights(options.backbone, options.pretrained, download=False)}")
+        weights = read_weights(options.backbone, options.pretrained)
+        print(f"activation {weights.activation}")
+        print(f"sha256     {weights.sha256}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
