@@ -3,8 +3,8 @@
 
 """Parts of CoPS: prototypes, the variational auto-encoder of the class vector, distances.
 
-Letters: ``B`` batch, ``L`` patches, ``C`` joint width, ``P`` prototypes per class. Where a dimension of size 2 stands for
-the classes, index 0 is normal and 1 anomalous.
+Letters: ``B`` batch, ``L`` patches, ``C`` joint width, ``P`` prototypes per class. Where a dimension of size 2 stands
+for the classes, index 0 is normal and 1 anomalous.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class CrossAttention(Attention):
 class PrototypeExtractor(nn.Module):
     """Turns learned queries into prototypes of one image: a pre-norm block that attends to the image's patches.
 
-    ``x = t + MHA(ln_1(t), ln_1(F), ln_1(F))``, then ``x + W2 quick_gelu(W1 ln_2(x))``. Queries do not see each other, so
-    those of both classes go through together.
+    ``x = t + MHA(ln_1(t), ln_1(F), ln_1(F))``, then ``x + W2 quick_gelu(W1 ln_2(x))``. Queries do not see each other,
+    so those of both classes go through together.
 
     Args:
         width (int): Joint width ``C``.
@@ -55,15 +55,16 @@ class PrototypeExtractor(nn.Module):
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
         """Prototypes ``(B, 2, P, C)`` from ``queries`` ``(2, P, C)`` and ``patches`` ``(B, L, C)``."""
-        x = queries.flatten(0, 1)[None]
-        x = x + self.attn(self.ln_1(x), self.ln_1(patches))
+        start = queries.flatten(0, 1)[None]
+        x = start + self.attn(self.ln_1(start), self.ln_1(patches))
         hidden = self.c_fc(self.ln_2(x))
-        x = x + self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
-        return x.unflatten(1, queries.shape[:2])
+        return (x + self.c_proj(hidden * torch.sigmoid(1.702 * hidden))).unflatten(1, queries.shape[:2])
 
 
 class ClassVAE(nn.Module):
     """Variational auto-encoder of the global image feature; a decoded sample shifts the prompts' class vectors.
+
+    Only training encodes. Published weights lack the encoder; then its parameters are NaN.
 
     Args:
         width (int): Joint width ``C``, also of the latent.
@@ -78,7 +79,17 @@ class ClassVAE(nn.Module):
         init_linear(self)
 
     def encode(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance, both ``(B, C)``, of the latent of a global image ``feature`` ``(B, C)``."""
+        """Mean and log variance, both ``(B, C)``, of the latent of a global image ``feature`` ``(B, C)``.
+
+        Raises:
+            RuntimeError: If the weights came without an encoder.
+        """
+        if self.mean.bias.isnan().any():
+            msg = (
+                "These weights have no VAE encoder (vae.hidden, vae.mean, vae.log_var): the published CoPS files leave "
+                "it out. They test, predict and export; to train, start a new model without weights."
+            )
+            raise RuntimeError(msg)
         hidden = self.hidden(feature).relu()
         return self.mean(hidden), self.log_var(hidden)
 

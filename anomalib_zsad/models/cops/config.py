@@ -42,38 +42,61 @@ class CoPSConfig(MethodConfig):
     neighbourhood: int = Field(
         default=5,
         ge=1,
-        description="Side, in patches, of the odd neighbourhood over which patch features are averaged, in training and "
-        "under the deployable rules. Officially 5 when trained on VisA, 3 when trained on MVTec AD.",
+        description="Side, in patches, of the odd neighbourhood over which patch features are averaged, in training "
+        "and under the deployable rules. Officially 5 when trained on VisA, 3 when trained on MVTec AD.",
     )
     reconstruction: bool = Field(
         default=False,
-        description="Train with the reconstruction loss. Officially off when trained on VisA, on when trained on MVTec AD.",
+        description="Train with the reconstruction loss. Officially off when trained on VisA, on when trained on MVTec "
+        "AD.",
     )
     rules: Literal["deployable", "official"] = Field(
         default="deployable",
-        description="Constants of inference: ``deployable``, one set for all data; ``official``, those that the released "
-        "code picks by the name of the test set, which ``official_target`` has to tell.",
+        description="Constants of inference: ``deployable``, one set for all data; ``official``, those that the "
+        "released code picks by the name of the test set, which ``official_target`` has to tell.",
     )
     official_target: Literal["visa", "other"] | None = Field(
         default=None,
         description="Test set under the official rules: ``visa``, or ``other`` for any other one.",
     )
-    num_samples: int = Field(default=10, ge=1, description="Prior samples R over which a text feature is averaged.")
+    num_samples: int = Field(
+        default=10, ge=1, description="Samples R of the VAE's prior, averaged in the text features; may be changed."
+    )
+    noise_seed: int = Field(
+        default=0,
+        ge=0,
+        description="Seed of these samples, which are the same for every image; nothing else depends on it.",
+    )
     context_tokens: int = Field(default=6, ge=0, description="Context vectors at the head of either prompt.")
     num_prototypes: int = Field(
-        default=6, ge=1, description="Prototypes per class, and state vectors in a prompt: each state carries one prototype."
+        default=6,
+        ge=1,
+        description="Prototypes per class, and state vectors in a prompt: each state carries one prototype.",
     )
-    class_tokens: int = Field(default=2, ge=0, description="Class vectors in a prompt, all shifted by the VAE's sample.")
-    deep_layers: int = Field(default=8, ge=0, description="Text blocks, from the second on, that get deep tokens.")
+    class_tokens: int = Field(
+        default=2, ge=0, description="Class vectors in a prompt, all shifted by the VAE's sample."
+    )
+    deep_layers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Text blocks, from the second on, that get deep tokens. ``None``: the released 8, or as many as a "
+        "shallower text tower has.",
+    )
     deep_tokens: int = Field(default=4, ge=1, description="Prompt positions that the deep tokens overwrite.")
-    num_heads: int = Field(default=12, ge=1, description="Heads of the prototype extractor; must divide the joint width.")
+    num_heads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Heads of the prototype extractor, a divisor of the joint width. ``None``: the released 12, or the "
+        "largest divisor below.",
+    )
     swap_prototypes: bool = Field(
         default=True,
-        description="Give the anomalous prototypes to the normal prompt and the other way round, as the released code and "
-        "weights do.",
+        description="Give the anomalous prototypes to the normal prompt and the other way round, as the released code "
+        "and weights do.",
     )
     half_tokens: bool = Field(
-        default=True, description="Round deep tokens to half precision, as the released code does; changes maps by 1e-4."
+        default=True,
+        description="Round deep tokens to half precision, as the released code does; changes maps by 1e-4.",
     )
     temperature: float = Field(default=0.07, gt=0, description="Temperature of patch and image probabilities.")
     patch_weight: float = Field(default=4.0, ge=0, description="Weight of the focal and Dice losses.")
@@ -84,8 +107,8 @@ class CoPSConfig(MethodConfig):
     epochs: int = Field(
         default=10,
         ge=1,
-        description="Epochs of training when the trainer is given neither epochs, steps nor time. Officially 10 on VisA, 5 "
-        "on MVTec AD.",
+        description="Epochs of training when the trainer is given neither epochs, steps nor time. Officially 10 on "
+        "VisA, 5 on MVTec AD.",
     )
 
     @property
@@ -113,39 +136,41 @@ class CoPSConfig(MethodConfig):
             raise ValueError(msg)
         if (self.rules == "official") != (self.official_target is not None):
             msg = (
-                f"rules={self.rules!r} with official_target={self.official_target!r}: the official constants depend on the "
-                "name of the test set. Use rules='official' with official_target='visa' or 'other', or rules='deployable' "
-                "without official_target."
+                f"rules={self.rules!r} with official_target={self.official_target!r}: the official constants depend on "
+                "the name of the test set. Use rules='official' with official_target='visa' or 'other', or "
+                "rules='deployable' without official_target."
             )
             raise ValueError(msg)
-        if self.deep_layers and self.deep_tokens > self.prompt_tokens:
+        if self.deep_layers != 0 and self.deep_tokens > self.prompt_tokens:
             msg = f"deep_tokens={self.deep_tokens} is more than a prompt's {self.prompt_tokens} vectors."
             raise ValueError(msg)
         return self
 
     def fitted(self, sizes: ClipConfig) -> Self:
-        """Check widths, heads and lengths against the backbone."""
-        width = sizes.embed_dim
+        """Fill in ``num_heads`` and ``deep_layers`` and check widths and lengths against the backbone."""
+        width, blocks = sizes.embed_dim, sizes.text.layers - 1
+        divisors = [heads for heads in range(1, 33) if width % heads == 0]
+        heads = self.num_heads or max(divisor for divisor in divisors if divisor <= 12)
+        deep_layers = min(8, blocks) if self.deep_layers is None else self.deep_layers
         if sizes.text.width != width:
             msg = (
-                f"CoPS adds image features to prompt vectors, so the text width has to be the joint width; {self.backbone} "
-                f"has {sizes.text.width} and {width}. ViT-L-14-336 or ViT-B-16 will do."
+                "CoPS adds image features to prompt vectors, so the text width has to be the joint width; "
+                f"{self.backbone} has {sizes.text.width} and {width}. Use ViT-L-14-336, ViT-L-14 or ViT-B-16."
             )
             raise ValueError(msg)
-        if width % self.num_heads:
-            allowed = [heads for heads in range(1, 33) if width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s joint width {width}; use one of {allowed}."
+        if width % heads:
+            msg = f"num_heads={heads} does not divide {self.backbone}'s joint width {width}; use one of {divisors}."
             raise ValueError(msg)
-        if self.deep_layers >= sizes.text.layers:
+        if deep_layers > blocks:
             msg = (
-                f"deep_layers={self.deep_layers}: the text tower of {self.backbone} has {sizes.text.layers} blocks and the "
-                f"first gets none; use 0..{sizes.text.layers - 1}."
+                f"deep_layers={deep_layers}: behind the first block {self.backbone}'s text tower has {blocks} others; "
+                f"use 0..{blocks}."
             )
             raise ValueError(msg)
         if self.prompt_tokens + 3 > sizes.text.context_length:
             msg = (
-                f"A prompt of {self.prompt_tokens + 3} tokens does not fit the {sizes.text.context_length} positions of "
-                f"{self.backbone}; lower context_tokens, num_prototypes or class_tokens."
+                f"A prompt of {self.prompt_tokens + 3} tokens does not fit the {sizes.text.context_length} positions "
+                f"of {self.backbone}; lower context_tokens, num_prototypes or class_tokens."
             )
             raise ValueError(msg)
-        return super().fitted(sizes)
+        return super().fitted(sizes).model_copy(update={"num_heads": heads, "deep_layers": deep_layers})

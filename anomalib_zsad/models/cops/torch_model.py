@@ -65,8 +65,8 @@ class CoPSOutput(NamedTuple):
 class CoPSModel(MethodModel):
     """Prompts synthesised for each image from its prototypes and from samples of a variational auto-encoder.
 
-    In training mode it returns :class:`CoPSOutput`, in evaluation mode anomalib's ``InferenceBatch`` with ``pred_score``
-    ``(B,)`` and the smoothed ``anomaly_map`` ``(B, 1, H, W)``, both in [0, 1].
+    In training mode it returns :class:`CoPSOutput`, in evaluation mode anomalib's ``InferenceBatch`` with
+    ``pred_score`` ``(B,)`` and the smoothed ``anomaly_map`` ``(B, 1, H, W)``, both in [0, 1].
 
     Args:
         config (CoPSConfig): A resolved config.
@@ -86,7 +86,7 @@ class CoPSModel(MethodModel):
         self.extractor = PrototypeExtractor(width, config.num_heads)
         self.vae = ClassVAE(width)
         # NumPy promises that this stream never changes, and fewer samples are the head of more: nothing needs storing.
-        prior = np.random.RandomState(0).standard_normal((config.num_samples, width))
+        prior = np.random.RandomState(config.noise_seed).standard_normal((config.num_samples, width))
         self.register_buffer("prior", torch.tensor(prior, dtype=torch.float32), persistent=False)
         self.register_buffer("enlarge", self._enlarge(), persistent=False)
 
@@ -139,14 +139,19 @@ class CoPSModel(MethodModel):
         )
 
     def encode_prompts(self, prototypes: Tensor, bias: Tensor) -> Tensor:
-        """Normalised text features ``(B, 2, R, C)`` of the prompts made for ``prototypes`` ``(B, 2, P, C)`` and ``bias``."""
+        """Normalised text features ``(B, 2, R, C)`` of the prompts made for one image each.
+
+        Args:
+            prototypes (Tensor): ``(B, 2, P, C)``.
+            bias (Tensor): ``(B or 1, R, C)`` decoded samples.
+        """
         config, tower = self.config, self.load_clip().text
         sizes = (config.context_tokens, config.num_prototypes, config.class_tokens)
         context, state, word = self.prompts[:, None].split(sizes, dim=2)  # (2, 1, tokens, C)
-        state = state + (prototypes.flip(1) if config.swap_prototypes else prototypes)[:, :, None]  # (B, 2, 1, P, C)
-        word = word + bias[:, None, :, None]  # (B or 1, 2, R, tokens, C)
+        states = state + (prototypes.flip(1) if config.swap_prototypes else prototypes)[:, :, None]  # (B, 2, 1, P, C)
+        words = word + bias[:, None, :, None]  # (B or 1, 2, R, tokens, C)
         leading = (len(prototypes), 2, bias.shape[1], -1, -1)
-        vectors = torch.cat([part.expand(leading) for part in (context, state, word)], dim=3)
+        vectors = torch.cat([part.expand(leading) for part in (context, states, words)], dim=3)
 
         prompts, ends = assemble_prompts(tower, vectors, [word_ids(".")])
         deep = self.deep_tokens.half().to(self.deep_tokens) if config.half_tokens else self.deep_tokens

@@ -1,0 +1,85 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Published CoPS weights.
+
+Our names differ from the published ones where a stacked tensor saves a loop (``prompts``, ``queries``, ``deep_tokens``,
+the classes and layers in dimension 0) and where the published name says nothing (``net.0``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anomalib_zsad.adapters import AdapterError, check_tensors
+
+_EXTRACTOR = {
+    f"extractor.{published}.{kind}": f"extractor.{ours}.{kind}"
+    for published, ours in {
+        "attn.out_proj": "attn.out_proj", "ln_1": "ln_1", "ln_2": "ln_2", "mlp.c_fc": "c_fc", "mlp.c_proj": "c_proj",
+    }.items()
+    for kind in ("weight", "bias")
+} | {f"extractor.attn.in_proj_{kind}": f"extractor.attn.in_proj_{kind}" for kind in ("weight", "bias")}  # fmt: skip
+_DECODER = {
+    f"vae_decoder.net.{layer}.{kind}": f"vae.decoder.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+}
+_ENCODER = {
+    f"vae_encoder.{published}.{kind}": f"vae.{ours}.{kind}"
+    for published, ours in {"net.0": "hidden", "mean": "mean", "log_var": "log_var"}.items()
+    for kind in ("weight", "bias")
+}
+_DEEP = "compound_prompts_text."
+
+
+def convert_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename the tensors of a published CoPS checkpoint.
+
+    Args:
+        state (Mapping[str, Any]): ``{"prompt_learner": tensors}``, as ``torch.load(path, weights_only=True)`` returns
+            it. The published files leave out the VAE encoder; it is taken along where it is present.
+
+    Returns:
+        dict[str, Tensor]: State dict of :class:`~anomalib_zsad.models.cops.torch_model.CoPSModel` in float32. The
+            encoder is NaN where the file has none.
+
+    Raises:
+        AdapterError: If it is no CoPS checkpoint, or a tensor is missing, not known or of another shape.
+    """
+    found = state.get("prompt_learner")
+    if set(state) != {"prompt_learner"} or not isinstance(found, Mapping) or "t_n" not in found:
+        msg = (
+            f"This is no published CoPS checkpoint: expected {{'prompt_learner': tensors}} with t_n, t_a, ctx_pos and "
+            f"others, found the entries {sorted(map(str, state))[:5]}."
+        )
+        raise AdapterError(msg)
+    prototypes, width = found["t_n"].shape
+    length = found["ctx_pos"].shape[2] if "ctx_pos" in found else 0
+    deep = sum(key.startswith(_DEEP) for key in found)
+    count = found[f"{_DEEP}0"].shape[0] if f"{_DEEP}0" in found else 0
+    with_encoder = any(key.startswith("vae_encoder.") for key in found)
+    layers = _EXTRACTOR | _DECODER | (_ENCODER if with_encoder else {})
+    wanted = {
+        **dict.fromkeys(("ctx_pos", "ctx_neg"), (1, 1, length, width)),
+        **dict.fromkeys(("t_n", "t_a"), (prototypes, width)),
+        **dict.fromkeys((f"{_DEEP}{index}" for index in range(deep)), (count, width)),
+        **{key: _shape(key, width) for key in layers},
+    }
+    check_tensors(found, {key: torch.empty(shape, device="meta") for key, shape in wanted.items()})
+
+    encoder = {key: torch.full(_shape(key, width), torch.nan) for key in _ENCODER}
+    tensors = {
+        "prompts": torch.cat([found["ctx_pos"][0], found["ctx_neg"][0]]),
+        "queries": torch.stack([found["t_n"], found["t_a"]]),
+        "deep_tokens": torch.stack([found[f"{_DEEP}{index}"] for index in range(deep)]),
+    }
+    tensors |= {ours: {**encoder, **found}[key] for key, ours in (_EXTRACTOR | _DECODER | _ENCODER).items()}
+    return {key: tensor.float() for key, tensor in tensors.items()}
+
+
+def _shape(key: str, width: int) -> tuple[int, ...]:
+    rows = 3 * width if "in_proj" in key else width
+    return (rows,) if key.endswith("bias") or ".ln_" in key else (rows, width)
