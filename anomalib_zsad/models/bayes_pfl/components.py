@@ -58,8 +58,8 @@ def planar_flows(z: Tensor, u: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor,
     logdet = torch.zeros_like(z[..., 0])
     for k in range(u.shape[1]):
         gate = torch.tanh((z @ w[:, k, :, None])[..., 0] + bias[:, k, None])  # (N, R)
-        z = z + u[:, k, None] * gate[..., None]
-        logdet = logdet + torch.log((1 + (1 - gate**2) * wu[:, k, None]).abs() + 1e-5)
+        stretch = 1 + (1 - gate**2) * wu[:, k, None]
+        z, logdet = z + u[:, k, None] * gate[..., None], logdet + torch.log(stretch.abs() + 1e-5)
     return z, logdet
 
 

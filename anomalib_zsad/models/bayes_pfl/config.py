@@ -15,7 +15,7 @@ from anomalib_zsad.models.base import MethodConfig, check_layers, quarter_layers
 
 
 class BayesPFLConfig(MethodConfig):
-    """Names, defaults and ranges of BayesPFL. Defaults are the released code's unless the description says otherwise."""
+    """Names, defaults and ranges of BayesPFL. Defaults are the released code's unless a description says otherwise."""
 
     fixed_by_adapter: ClassVar[frozenset[str]] = MethodConfig.fixed_by_adapter | {
         "layers", "num_prompts", "context_tokens", "state_tokens", "num_flows", "num_heads",
@@ -87,7 +87,7 @@ class BayesPFLConfig(MethodConfig):
     @model_validator(mode="after")
     def _stages(self) -> Self:
         if self.first_stage_epochs > self.epochs:
-            msg = f"first_stage_epochs={self.first_stage_epochs} is larger than epochs={self.epochs}; use 1..{self.epochs}."
+            msg = f"first_stage_epochs={self.first_stage_epochs} exceeds epochs={self.epochs}; use 1..{self.epochs}."
             raise ValueError(msg)
         return self
 
@@ -104,7 +104,7 @@ class BayesPFLConfig(MethodConfig):
             raise ValueError(msg)
         if width % self.num_heads:
             allowed = [heads for heads in range(1, 33) if width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s joint width {width}; use one of {allowed}."
+            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s width {width}; use one of {allowed}."
             raise ValueError(msg)
         length = 1 + self.context_tokens + self.state_tokens + 2
         if length > sizes.text.context_length:
