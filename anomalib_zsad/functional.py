@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -65,15 +66,17 @@ def upsample(
 
 
 @lru_cache(maxsize=16)
-def _gaussian_matrix(size: int, sigma: float) -> Tensor:
+def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
+    # numpy: a tensor cached while a graph is traced would be the tracer's
     radius = int(4.0 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = weights / weights.sum()
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     # Half-sample reflection, (d c b a | a b c d | d c b a), repeated for kernels wider than the map.
-    index = (torch.arange(size)[:, None] + offsets.long()[None]) % (2 * size)
-    index = torch.where(index >= size, 2 * size - 1 - index, index)
-    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, index, weights.expand(size, -1)).float()
+    index = (np.arange(size)[:, None] + offsets) % (2 * size)
+    index = np.where(index >= size, 2 * size - 1 - index, index)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], index), weights / weights.sum())
+    return matrix.astype(np.float32)
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
@@ -88,7 +91,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     """
     if sigma == 0:
         return maps
-    rows, columns = (_gaussian_matrix(size, sigma).to(maps) for size in maps.shape[-2:])
+    rows, columns = (torch.tensor(_gaussian_matrix(size, sigma)).to(maps) for size in maps.shape[-2:])
     return rows @ maps @ columns.mT
 
 

@@ -115,7 +115,7 @@ def insert_tokens(tokens: Tensor, carry: float = 0.0) -> BeforeBlock:
     def before_block(index: int, x: Tensor) -> Tensor:
         if index >= len(tokens):
             return x
-        new = tokens[index].expand(len(x), -1, -1)
+        new = tokens[index].expand(x.shape[0], -1, -1)
         if index == 0:
             return torch.cat([x[:, :1], new, x[:, 1:]], dim=1)
         extra = carry * x[:, 1 : 1 + count] + (1 - carry) * new
@@ -136,7 +136,7 @@ def overwrite_tokens(tokens: Tensor, first_block: int = 1) -> BeforeBlock:
     def before_block(index: int, x: Tensor) -> Tensor:
         if not first_block <= index < first_block + len(tokens):
             return x
-        new = tokens[index - first_block].expand(len(x), -1, -1)
+        new = tokens[index - first_block].expand(x.shape[0], -1, -1)
         return torch.cat([x[:, :1], new, x[:, 1 + count :]], dim=1)
 
     return before_block

@@ -86,7 +86,7 @@ class VisionTower(nn.Module):
         """
         length = self.grid**2
         x = self.conv1(images).flatten(2).mT  # (B, L, D)
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.ln_pre(x + self.positional_embedding)
         value = None
         kept: dict[int, Tensor] = {}

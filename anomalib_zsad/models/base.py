@@ -181,5 +181,6 @@ class MethodModel(nn.Module):
                 image_size=self.config.image_size,
                 positions=self.positions,
             )
-            self.clip = clip.to(next(self.parameters()).device)
+            learned = next(self.parameters())
+            self.clip = clip.to(learned.device, learned.dtype)
         return self.clip

@@ -138,8 +138,9 @@ class PromptMoEModel(MethodModel):
             masks (Tensor): ``(B, H, W)`` true where anomalous.
             has_mask (Tensor): ``(B,)`` true where the mask is known; images without one train the image terms only.
         """
-        with torch.autocast(output.score.device.type, enabled=False):
-            image = F.binary_cross_entropy(output.score.float(), labels.float())
+        score = output.score.to(torch.promote_types(output.score.dtype, torch.float32))
+        with torch.autocast(score.device.type, enabled=False):
+            image = F.binary_cross_entropy(score, labels.to(score.dtype))
         losses = {"image": image, "balance": self._balance(output.routing), "decouple": self._decouple()}
         if has_mask.any():
             maps, target = output.layer_maps[has_mask], masks[has_mask].to(output.layer_maps.dtype)
