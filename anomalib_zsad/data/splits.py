@@ -1,0 +1,78 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Seeded choices among labelled images.
+
+Each class draws from a stream of its own, seeded by its name: leaving another class out does not change its choice.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from pandas import DataFrame
+
+
+def limit(
+    samples: DataFrame, *, max_images: int | None = None, max_anomalies: int | None = None, seed: int = 0
+) -> list[int]:
+    """Choose at most so many images of each class.
+
+    The anomalies are limited first. If there are still too many images, normal and anomalous ones are cut in
+    proportion, and at least one of each stays where two images are allowed.
+
+    Args:
+        samples (DataFrame): Columns ``dataset``, ``category`` and ``label_index``.
+        max_images (int | None): Most images of a class. Defaults to ``None``, no limit.
+        max_anomalies (int | None): Most anomalous images of a class. Defaults to ``None``, no limit.
+        seed (int): Seed of the choice. Defaults to ``0``.
+
+    Returns:
+        list[int]: Row numbers, ascending.
+    """
+    chosen: list[int] = []
+    for key, rows in _groups(samples, ["dataset", "category"]):
+        anomalous = samples.label_index.to_numpy()[rows] == 1
+        generator = _generator(seed, "limit", *key)
+        normals, anomalies = (generator.permutation(rows[flags]) for flags in (~anomalous, anomalous))
+        anomalies = anomalies[:max_anomalies]
+        total = len(normals) + len(anomalies)
+        if max_images is not None and total > max_images:
+            fewest = min(1, len(anomalies))
+            most = max(fewest, max_images - min(1, len(normals)))
+            keep = min(max(round(max_images * len(anomalies) / total), fewest), most)
+            anomalies = anomalies[:keep]
+            normals = normals[: max_images - keep]
+        chosen += [*normals.tolist(), *anomalies.tolist()]
+    return sorted(chosen)
+
+
+def hold_out(samples: DataFrame, ratio: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Split rows in two, stratified by class and label.
+
+    Of every stratum with two or more images at least one is held out and at least one is kept; a single image is kept.
+
+    Args:
+        samples (DataFrame): Columns ``dataset``, ``category`` and ``label_index``.
+        ratio (float): Share to hold out, in (0, 1).
+        seed (int): Seed of the choice. Defaults to ``0``.
+
+    Returns:
+        tuple[list[int], list[int]]: Row numbers kept and held out, ascending.
+    """
+    kept: list[int] = []
+    held: list[int] = []
+    for key, rows in _groups(samples, ["dataset", "category", "label_index"]):
+        shuffled = _generator(seed, "hold out", *key).permutation(rows).tolist()
+        count = min(max(1, round(ratio * len(rows))), len(rows) - 1)
+        held += shuffled[:count]
+        kept += shuffled[count:]
+    return sorted(kept), sorted(held)
+
+
+def _groups(samples: DataFrame, columns: list[str]) -> list[tuple[tuple, np.ndarray]]:
+    return sorted(samples.groupby(columns, sort=False).indices.items())
+
+
+def _generator(seed: int, *key: object) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32("\0".join(map(str, key)).encode())])

@@ -1,0 +1,53 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From folder names to the words that a prompt can carry."""
+
+from __future__ import annotations
+
+import re
+
+OBJECT = "object"
+"""Class word when nothing is known about what the picture shows."""
+
+ANOMALY = "anomaly"
+"""Defect type of an anomalous image whose folder or label does not name a defect."""
+
+_NOT_A_DEFECT = frozenset({
+    "abnormal", "abnormals", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective", "defects", "faulty",
+    "image", "images", "img", "imgs", "ko", "ng", "nok", "test", "ungood",
+})  # fmt: skip
+
+
+def class_word(name: str) -> str:
+    """Return the class word for a category name: lower case, underscores and hyphens as spaces.
+
+    Args:
+        name (str): Category as the data set spells it.
+
+    Returns:
+        str: The word, or ``"object"`` when nothing but separators is left.
+
+    Example:
+        >>> class_word("metal_nut"), class_word("Retina-RESC"), class_word(" ")
+        ('metal nut', 'retina resc', 'object')
+    """
+    return " ".join(re.split(r"[\s_-]+", name.lower())).strip() or OBJECT
+
+
+def defect_word(label: str) -> str:
+    """Return the defect type that a folder name or label stands for.
+
+    Names that only say *that* something is wrong (``bad``, ``abnormal``, ``NG_images``, ...) become ``"anomaly"``.
+
+    Args:
+        label (str): Folder name or label of an anomalous image.
+
+    Returns:
+        str: The cleaned label, or ``"anomaly"``.
+
+    Example:
+        >>> defect_word("broken_large"), defect_word("bad"), defect_word("NG_images"), defect_word("")
+        ('broken large', 'anomaly', 'anomaly', 'anomaly')
+    """
+    word = class_word(label) if label.strip("_- ") else ANOMALY
+    return ANOMALY if _NOT_A_DEFECT.intersection(word.split()) else word
