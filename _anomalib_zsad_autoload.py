@@ -13,6 +13,7 @@ ours may be the one that imports anomalib first; what is half imported can be ne
 
 import os
 import sys
+from _thread import get_ident
 
 TYPE_CHECKING = False  # the typing module would have to be loaded
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 HOSTS = ("anomalib.data", "anomalib.models")
 OPT_OUT = "ANOMALIB_ZSAD_AUTOLOAD"
 
-_importing: set[str] = set()  # the watched modules that are being executed at this moment
+_busy: set[int] = set()  # the threads in the middle of a watched import, or of the registration
 
 
 def start() -> None:
@@ -40,9 +41,10 @@ def arm() -> None:
 
 
 def _register() -> None:
-    if _importing or not any(host in sys.modules for host in HOSTS):
+    if _busy or not any(host in sys.modules for host in HOSTS):
         return
-    _importing.add(__name__)  # or what the registration itself imports would start another one
+    thread = get_ident()
+    _busy.add(thread)
     try:
         from anomalib_zsad.plugin import register
 
@@ -55,16 +57,13 @@ def _register() -> None:
         message = "anomalib_zsad is not available, %s: %s (%s=0 stops the attempt)"
         logging.getLogger("anomalib_zsad").warning(message, type(error).__name__, error, OPT_OUT)
     finally:
-        _importing.discard(__name__)
+        _busy.discard(thread)
     if finished and _watcher in sys.meta_path:
         sys.meta_path.remove(_watcher)
 
 
 class _Watcher:
-    """Meta path finder that leaves the finding to the others and wraps the loader they return."""
-
-    def __init__(self) -> None:
-        self.asking: set[str] = set()
+    """Meta path finder that leaves the finding to the others and wraps the loader of an outermost import."""
 
     def find_spec(
         self,
@@ -72,9 +71,10 @@ class _Watcher:
         path: "Sequence[str] | None" = None,
         target: "ModuleType | None" = None,
     ) -> "ModuleSpec | None":
-        if not name.startswith(("anomalib.", "anomalib_zsad.")) or name in self.asking:
+        thread = get_ident()
+        if not name.startswith(("anomalib.", "anomalib_zsad.")) or thread in _busy:
             return None
-        self.asking.add(name)  # our own turn below, or that of another finder that delegates like us, answers None
+        _busy.add(thread)  # so that our own turn below, or that of another finder that delegates like us, answers None
         try:
             for finder in sys.meta_path:
                 spec = finder.find_spec(name, path, target)
@@ -84,7 +84,7 @@ class _Watcher:
                     return spec
             return None
         finally:
-            self.asking.discard(name)
+            _busy.discard(thread)
 
 
 class _Loader:
@@ -98,11 +98,12 @@ class _Loader:
 
     def exec_module(self, module: "ModuleType") -> None:
         module.__loader__ = module.__spec__.loader = self._loader  # type: ignore[union-attr, assignment]
-        _importing.add(module.__name__)
+        thread = get_ident()
+        _busy.add(thread)
         try:
             self._loader.exec_module(module)  # type: ignore[attr-defined]
         finally:
-            _importing.discard(module.__name__)
+            _busy.discard(thread)
         _register()
 
 

@@ -34,6 +34,10 @@ ANOMALIB = {
         import anomalib.data
         class Evaluator: ...
         """,
+    "anomalib/old.py": """
+        import warnings
+        warnings.warn("old", FutureWarning, stacklevel=2)
+        """,
     "anomalib/engine.py": """
         from anomalib.metrics import Evaluator
         from anomalib.models import AnomalibModule
@@ -254,3 +258,12 @@ def test_another_finder_that_delegates_as_ours_does(site: Path) -> None:
         """,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_warnings_of_anomalib_name_its_own_lines(site: Path) -> None:
+    """A frame of ours between two imports would take the blame for what the first of them asks of the second."""
+    with (site / "anomalib/models/__init__.py").open("a") as file:
+        file.write("\nimport anomalib.old\n")
+    done = run(site, "import anomalib.engine")
+    assert "anomalib/models/__init__.py" in done.stderr
+    assert "_anomalib_zsad_autoload" not in done.stderr
