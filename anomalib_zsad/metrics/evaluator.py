@@ -32,8 +32,9 @@ class PerClassEvaluator(Evaluator):
     A metric that is undefined for a class (one kind of images only, no masks, empty masks) shows as ``-``, is named
     with its reason under the table, and does not enter the mean. It never fails the run.
 
-    The class of an image is the batch's ``class_name`` where it has one (:class:`anomalib_zsad.data.ZeroShotBatch`),
-    else the datamodule's category, else its name. Images whose ``has_mask`` is False count for image metrics only.
+    The class of an image is the batch's ``category`` where it has one
+    (:class:`anomalib_zsad.data.batches.ZeroShotBatch`), else its ``class_name``, else the datamodule's category, else
+    its name. Images whose ``has_mask`` is False count for image metrics only.
 
     Scores are taken after post-processing. :class:`anomalib_zsad.calibration.CalibratedPostProcessor` keeps their
     order, so the numbers are those of the raw scores; anomalib's own ``PostProcessor`` clamps and may change them.
@@ -111,5 +112,6 @@ class PerClassEvaluator(Evaluator):
 def _class_names(batch: ImageBatch, trainer: Trainer) -> list[str]:
     datamodule = getattr(trainer, "datamodule", None)
     common = getattr(datamodule, "category", "") or getattr(datamodule, "name", "") or "all"
-    names: Sequence[str] = getattr(batch, "class_name", None) or [""] * batch.batch_size
+    unnamed = [""] * batch.batch_size
+    names: Sequence[str] = getattr(batch, "category", None) or getattr(batch, "class_name", None) or unnamed
     return [name or common for name in names]
