@@ -37,15 +37,31 @@ class TextTower(nn.Module):
         self.transformer = Transformer(size.width, size.layers, size.heads, activation)
         self.ln_final = nn.LayerNorm(size.width)
         self.text_projection = nn.Parameter(torch.empty(size.width, config.embed_dim))
+        self._rows: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
     @property
     def width(self) -> int:
         """Width ``W`` of a token embedding."""
         return self.positional_embedding.shape[1]
 
-    def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
-        """Token embeddings ``(..., W)`` of ``ids`` ``(...)``, without positions."""
-        return self.token_embedding(torch.as_tensor(ids, device=self.positional_embedding.device))
+    def embed(self, ids: Tensor | Sequence[Any]) -> Tensor:
+        """Token embeddings ``(..., W)`` of ``ids`` ``(...)``, without positions.
+
+        The rows of (nested) plain numbers are kept, so that an exported graph holds a few rows of the token table as a
+        constant and not the table.
+        """
+        if isinstance(ids, Tensor):
+            return self.token_embedding(ids)
+        table = self.token_embedding.weight
+        key = (repr(ids), table.device, table.dtype)
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = self.token_embedding(torch.tensor(ids, device=table.device))
+            if not torch.compiler.is_compiling():  # a traced tensor must not outlive its trace
+                if len(self._rows) >= 256:
+                    self._rows.clear()
+                self._rows[key] = rows
+        return rows
 
     def forward(
         self,
