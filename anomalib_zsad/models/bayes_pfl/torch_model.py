@@ -184,7 +184,7 @@ class BayesPFLModel(MethodModel):
         """The training pass behind the image tower; its randomness, noise of one sample and the pair, are arguments."""
         text, context, state = self.speak(features.image, noise, class_names)
         logits = None
-        if self.stage.item() == 1:
+        if self.stage.item() == 1:  # stage 2 has no loss on the maps
             chosen = text[:, :, pair : pair + 1]
             margins = [self._margin(layer, tokens, chosen) for layer, tokens in enumerate(features.patches)]
             logits = upsample(torch.cat(margins, dim=1), self._image_size, align_corners=True)

@@ -1,0 +1,156 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""BayesPFL as an anomalib model."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from anomalib.data import Batch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.visualization import Visualizer
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from anomalib_zsad.functional import gaussian_smooth
+from anomalib_zsad.models.base import document
+from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
+from anomalib_zsad.models.bayes_pfl.evaluator import OfficialEvaluator
+from anomalib_zsad.models.bayes_pfl.schedule import parameter_groups, stage_factor
+from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
+from anomalib_zsad.zero_shot import ZeroShotMixin
+
+
+@document(BayesPFLConfig)
+class BayesPFL(ZeroShotMixin, AnomalibModule):
+    """Zero-shot detection with prompts drawn from learned distributions (Bayes-PFL, CVPR 2025).
+
+    Prompt banks, the distributions around them, a cross-attention and an image branch are trained on auxiliary data
+    with defects, in two stages; both CLIP towers stay frozen. Without ``weights`` the model trains; with ``weights`` it
+    is a zero-shot model that tests, predicts and exports.
+
+    Args:
+        {fields}
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        pre_processor: Pre-processor, or whether to use CLIP's.
+        post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
+        evaluator: Evaluator, or whether to compute the six metrics per class.
+        visualizer: Visualizer, or whether to write pictures.
+
+    Example:
+        >>> model = BayesPFL(backbone="tiny-random", image_size=224)
+        >>> model.learning_type
+        <LearningType.ONE_CLASS: 'one_class'>
+    """
+
+    config_class = BayesPFLConfig
+    model_class = BayesPFLModel
+
+    config: BayesPFLConfig
+    model: BayesPFLModel
+    score_parts: Tensor
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        pretrained: str | None = None,
+        activation: Literal["recorded", "gelu", "quick_gelu"] = "gelu",
+        image_size: int | None = None,
+        layers: list[int] | None = None,
+        class_name: str | None = None,
+        rules: Literal["deployable", "official"] = "deployable",
+        num_samples: int = 10,
+        noise_seed: int = 0,
+        num_prompts: int = 3,
+        context_tokens: int = 5,
+        state_tokens: int = 5,
+        num_flows: int = 10,
+        num_heads: int = 4,
+        top_fraction: float = 0.0075,
+        smoothing_sigma: float = 8.0,
+        divergence_weight: float = 0.01,
+        prompt_learning_rate: float = 1e-3,
+        temperature_learning_rate: float = 1e-2,
+        learning_rate: float = 1e-4,
+        warmup_share: float = 0.1,
+        first_stage_epochs: int = 15,
+        epochs: int = 20,
+        weights: str | Path | None = None,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        config, adapter = self.read(locals())
+        super().__init__(
+            pre_processor=self.components(config, pre_processor),
+            post_processor=post_processor,
+            evaluator=OfficialEvaluator() if evaluator is True and config.rules == "official" else evaluator,
+            visualizer=visualizer,
+        )
+        self.build(config, adapter)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam with four learning rates: warm-up and cosine over stage 1, constant for what trains in stage 2."""
+        config = self.config
+        optimizer = Adam(parameter_groups(self.model), betas=(0.5, 0.999))
+        first = int(min(config.first_stage_epochs * self.steps_per_epoch, self.trainer.estimated_stepping_batches))
+
+        def first_stage(step: int) -> float:
+            return stage_factor(step, first, config.warmup_share)
+
+        def both_stages(step: int) -> float:
+            return first_stage(step) if step < first else 1.0
+
+        schedule = LambdaLR(optimizer, [first_stage, first_stage, first_stage, both_stages])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Refuse to train on several devices: what stage 2 trains would not be synchronised between them.
+
+        Raises:
+            ValueError: If there are several devices.
+        """
+        super().on_fit_start()
+        if self.trainer.world_size > 1:
+            msg = f"BayesPFL trains on one device, not on {self.trainer.world_size}; use --trainer.devices 1."
+            raise ValueError(msg)
+
+    def on_train_epoch_start(self) -> None:
+        """Enter the stage of this epoch."""
+        super().on_train_epoch_start()
+        stage = 1 if self.current_epoch < self.config.first_stage_epochs else 2
+        if stage == 2 and self.model.stage.item() == 1:
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            for parameter in self.model.text_map.parameters():  # as with a new optimizer
+                optimizer.state.pop(parameter, None)
+        self.model.enter_stage(stage)
+
+    def _infer(self, batch: Batch) -> Batch:
+        if self.config.rules == "deployable":
+            return super()._infer(batch)
+        prediction = self.model.predict(batch.image, **self._words(batch))
+        self.score_parts = torch.stack([prediction.text_score, prediction.map_score], dim=1)
+        maps = gaussian_smooth(prediction.anomaly_map, self.config.smoothing_sigma)
+        return batch.update(pred_score=self.score_parts.mean(dim=1), anomaly_map=maps[:, None])
+
+    def to_torch(self, *args, **kwargs) -> Path:
+        """Export for anomalib's ``TorchInferencer``; not under official rules."""
+        self._refuse_official()
+        return super().to_torch(*args, **kwargs)
+
+    def to_onnx(self, *args, **kwargs) -> Path:
+        """Export to ONNX, which ``to_openvino`` starts with, too; not under official rules."""
+        self._refuse_official()
+        return super().to_onnx(*args, **kwargs)
+
+    def _refuse_official(self) -> None:
+        if self.config.rules == "official":
+            msg = (
+                "rules='official' scales image scores over the whole test set of a class, which an exported model does "
+                "not see. Export with rules='deployable'."
+            )
+            raise ValueError(msg)
