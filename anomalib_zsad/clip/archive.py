@@ -123,8 +123,9 @@ def _safetensors(path: Path, metadata: dict[str, str]) -> Iterator[tuple[str, Te
 def _state_dict(path: Path) -> Iterator[tuple[str, Tensor]]:
     # mapped, so that only the tensors of the model are ever read, one at a time
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if content is None or not all(isinstance(key, str) for key in content):
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         msg = f"{path} holds no state dict (a mapping of names to tensors)."
         raise ArchiveError(msg)
     yield from content.items()

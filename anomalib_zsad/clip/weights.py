@@ -151,7 +151,7 @@ def read_weights(
 
 
 def _default(backbone: str) -> str:
-    if backbone in OWN:
+    if plain_name(backbone) in OWN:
         return "random"
     tags = pretrained_tags(backbone)
     if "openai" in tags:
@@ -178,8 +178,8 @@ def clip_config(backbone: str) -> ClipConfig:
     >>> clip_config("ViT-L-14-336").vision
     VisionConfig(image_size=336, patch_size=14, width=1024, layers=24, heads=16)
     """
-    if backbone in OWN:
-        return OWN[backbone]
+    if plain_name(backbone) in OWN:
+        return OWN[plain_name(backbone)]
     import open_clip
 
     if plain_name(backbone) not in open_clip.list_models():
