@@ -1,0 +1,114 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From a number to a picture, its mask and its caption."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomalib_zsad.data.surfaces.canvas import Dice, Field
+from anomalib_zsad.data.surfaces.catalogue import CLASSES, DEFECTS, caption
+from anomalib_zsad.data.surfaces.surface import develop, shoot, shoot_plan
+
+VISIBLE = 0.035  # least change of a channel, of 1, that counts as visible
+ATTEMPTS = 6
+
+
+class Picture(NamedTuple):
+    """A generated picture.
+
+    Attributes:
+        image: RGB ``(S, S, 3)`` uint8.
+        mask: ``(S, S)`` bool, True where the defect visibly changed the picture.
+        class_name: Key of ``CLASSES``.
+        defect_type: Key of ``DEFECTS``, "" if flawless.
+        caption: A sentence about it.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    class_name: str
+    defect_type: str
+    caption: str
+
+
+def visible_change(before: Field, after: Field) -> NDArray[np.bool_]:
+    """Where two pictures differ visibly, without specks and pinholes, ``(S, S)`` bool."""
+    change = cv2.absdiff(before, after).max(axis=2)
+    size = change.shape[0]
+    mask = (change > max(VISIBLE, 0.12 * float(change.max()))).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count > 2:
+        areas = stats[:, cv2.CC_STAT_AREA]
+        keep = areas >= max(3e-4 * size * size, 0.02 * areas[1:].max(), 3)
+        keep[0] = False
+        mask = keep[labels]
+    return mask.astype(bool)
+
+
+def render(
+    class_name: str,
+    defect_type: str = "",
+    *,
+    seed: int = 0,
+    stream: int = 0,
+    index: int = 0,
+    size: int = 224,
+    difficulty: float = 0.5,
+) -> Picture:
+    """Draws one picture, a function of its arguments alone.
+
+    The same arguments with and without a defect show the same specimen in the same light. A defect that cannot be seen
+    (outside the picture, in a shadow, in its own colour) is drawn again, a little stronger.
+
+    Args:
+        class_name: A key of ``CLASSES``.
+        defect_type: One of the class's defects, or "" for a flawless picture.
+        seed: Seed of the data set.
+        stream: Stream of the seed, such as the split.
+        index: Number of the picture.
+        size: Side in pixels, 16 or more.
+        difficulty: 0 (large, strong defects in even light) to 1 (small, faint ones among shadows and glare).
+    """
+    if class_name not in CLASSES:
+        msg = f"Unknown class {class_name!r}; choose one of {', '.join(CLASSES)}."
+        raise ValueError(msg)
+    if defect_type and defect_type not in CLASSES[class_name].defects:
+        msg = f"{class_name!r} has no defect {defect_type!r}; choose one of {', '.join(CLASSES[class_name].defects)}."
+        raise ValueError(msg)
+    scene, light, damage, words = (Dice(seed, 4 * stream + k, index, class_name) for k in range(4))
+    surface = CLASSES[class_name].draw(scene, size)
+    shot = shoot_plan(light, size, difficulty)
+    picture = shoot(surface, shot)
+    mask = np.zeros((size, size), bool)
+    if defect_type:
+        clean, best = picture, -1.0
+        strength = (1.5 - 0.8 * difficulty) * damage(0.85, 1.15)
+        extent = (1.25 - 0.5 * difficulty) * damage(0.85, 1.2)
+        for _ in range(ATTEMPTS):
+            after = shoot(DEFECTS[defect_type].draw(damage, surface, strength, extent), shot)
+            changed = visible_change(clean, after)
+            seen = _visibility(clean, after, changed)
+            if seen > best:
+                best, picture, mask = seen, after, changed
+            if seen >= 1.0:
+                break
+            strength *= 1.15
+    sentence = caption(words, class_name, defect_type)
+    return Picture(develop(picture, shot), mask, class_name, defect_type, sentence)
+
+
+def _visibility(before: Field, after: Field, mask: NDArray[np.bool_]) -> float:
+    """How well a change is seen; 1 is enough: in contrast, and in area."""
+    area = int(mask.sum())
+    if not area:
+        return 0.0
+    size = mask.shape[0]
+    contrast = float(cv2.absdiff(before, after).max(axis=2)[mask].mean())
+    return min(contrast / 0.09, area / (0.0016 * size * size))
