@@ -51,7 +51,8 @@ class Environment:
         assert done.returncode == 0, done.stderr
 
     def install(self, *what: str | Path) -> None:
-        self.pip("install", "--no-index", "--no-deps", "--no-build-isolation", *what)
+        # What the running environment has, this package included, counts as installed here unless it is ignored.
+        self.pip("install", "--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed", *what)
 
 
 @pytest.fixture
