@@ -20,9 +20,10 @@ class Environment:
 
     def __init__(self, path: Path) -> None:
         venv.create(path, symlinks=os.name != "nt")
-        base = {"base": str(path), "platbase": str(path)}
-        self.python = Path(sysconfig.get_path("scripts", "venv", base)) / Path(sys.executable).name
-        self.packages = Path(sysconfig.get_path("purelib", "venv", base))
+        scheme = "nt" if os.name == "nt" else "posix_prefix"  # "venv" has this name from Python 3.11 only
+        paths = sysconfig.get_paths(scheme, {"base": str(path), "platbase": str(path)})
+        self.python = Path(paths["scripts"]) / Path(sys.executable).name
+        self.packages = Path(paths["purelib"])
         here = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
         (self.packages / "running_environment.pth").write_text("\n".join(here))
         self.working_directory = path

@@ -4,7 +4,7 @@
 """When the hook fires: every order of imports, with our own boot, catalogue and plugin.
 
 Only the classes on both sides are empty here, because the real ones take seconds to import; they come in
-`test_registration.py`.
+`test_registration.py`. The interpreter runs with `-S`, so that a package installed around it has no part in this.
 """
 
 import os
@@ -82,7 +82,7 @@ def run(site: Path, code: str, *, start: bool = True, **environ: str) -> subproc
     boot[0].write_text(boot[1])
     prelude = f"import boot\neverything = {EVERYTHING!r}\n{REPORT}"
     return subprocess.run(
-        [sys.executable, "-c", prelude + textwrap.dedent(code)],
+        [sys.executable, "-S", "-c", prelude + textwrap.dedent(code)],
         cwd=site,
         env={k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "ANOMALIB_ZSAD_AUTOLOAD"}} | environ,
         capture_output=True,
