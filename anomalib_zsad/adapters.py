@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 HEADER = "anomalib_zsad"
@@ -61,7 +61,7 @@ class Adapter:
         }
         tensors = {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}
         partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata={HEADER: json.dumps(facts)})
+        partial.write_bytes(save(tensors, metadata={HEADER: json.dumps(facts)}))
         partial.replace(path)
         return path
 
