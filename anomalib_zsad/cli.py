@@ -49,7 +49,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from anomalib_zsad.clip.sources import find_weights, pretrained_tags
+    from anomalib_zsad.clip.sources import pretrained_tags
     from anomalib_zsad.clip.weights import clip_config, read_weights
 
     config = clip_config(options.backbone)
@@ -58,9 +58,8 @@ def _info(options: argparse.Namespace) -> None:
     print(f"embed_dim  {config.embed_dim}")
     print(f"tags       {', '.join(pretrained_tags(options.backbone)) or 'none'}")
     if options.pretrained is not None:
-        if not options.pretrained.startswith("random"):
-            print(f"file       {find_weights(options.backbone, options.pretrained, download=False)}")
-        weights = read_weights(options.backbone, options.pretrained)
+        weights = read_weights(options.backbone, options.pretrained, download=False)
+        print(f"file       {weights.file or 'none, the numbers are random'}")
         print(f"activation {weights.activation}")
         print(f"sha256     {weights.sha256}")
 

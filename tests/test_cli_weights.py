@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib_zsad contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``anomalib-zsad weights`` as a user runs it, each in a process and a home folder of its own."""
+"""``anomalib-zsad weights``, with folders of its own; nothing leaves this machine."""
 
 import hashlib
 import http.server
@@ -29,8 +29,7 @@ def run(tmp_path):
             "HF_HOME": str(tmp_path / "hub"),
             "ANOMALIB_ZSAD_HOME": str(tmp_path / "w"),
         }
-        start = time.monotonic()
-        result = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-m", "anomalib_zsad.cli", "weights", *arguments],
             env=environment | variables,
             capture_output=True,
@@ -38,7 +37,6 @@ def run(tmp_path):
             check=False,
             timeout=120,
         )
-        return result, time.monotonic() - start
 
     return command
 
@@ -51,10 +49,15 @@ def run(tmp_path):
     ],
     ids=["switched off", "no route"],
 )
-def test_missing_weights_offline(variables, run, tmp_path):
-    result, seconds = run("fetch", "ViT-L-14-336", **variables)
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
+def test_missing_weights_offline(variables, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    variables |= {"HOME": str(tmp_path), "ANOMALIB_ZSAD_HOME": str(tmp_path / "w")}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    start = time.monotonic()
+    assert main(["weights", "fetch", "ViT-L-14-336"]) == 1
+    assert time.monotonic() - start < 20  # nearly all of it the import of open_clip; the hub's client retries for 45 s
+    message = capsys.readouterr().err
     for part in (
         "'openai' of ViT-L-14-336 are not on this machine",
         "ViT-L-14-336px.pt",
@@ -62,8 +65,7 @@ def test_missing_weights_offline(variables, run, tmp_path):
         f"{tmp_path / 'w' / 'ViT-L-14-336-openai'}.pt (or .safetensors)",
         "anomalib-zsad weights fetch ViT-L-14-336 openai",
     ):
-        assert part in result.stderr
-    assert seconds < 60  # nearly all of it the import of open_clip; the hub's client alone would retry longer
+        assert part in message
 
 
 def test_fetch_from_a_hub_and_use_offline(run, tmp_path):
@@ -92,7 +94,7 @@ def test_fetch_from_a_hub_and_use_offline(run, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{hub.server_port}"
-        result, _ = run("fetch", "ViT-B-32", "laion2b_s34b_b79k", HF_ENDPOINT=address, HF_HUB_DISABLE_XET="1")
+        result = run("fetch", "ViT-B-32", "laion2b_s34b_b79k", HF_ENDPOINT=address, HF_HUB_DISABLE_XET="1")
         hub.shutdown()
     assert result.returncode == 0, result.stderr
     path = tmp_path / "w" / "ViT-B-32-laion2b_s34b_b79k.pt"
@@ -102,7 +104,7 @@ def test_fetch_from_a_hub_and_use_offline(run, tmp_path):
     assert path.read_bytes() == content
 
     path.unlink()  # the hub's cache alone is enough
-    result, _ = run("info", "ViT-B-32", "laion2b_s34b_b79k", HF_HUB_OFFLINE="1")
+    result = run("info", "ViT-B-32", "laion2b_s34b_b79k", HF_HUB_OFFLINE="1")
     assert result.returncode == 0, result.stderr
     assert str(tmp_path / "hub") in result.stdout
 

@@ -38,7 +38,7 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy().data)
+        digest.update(tensors[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -55,11 +55,16 @@ def _random(name: str, shape: tuple[int, ...], config: ClipConfig, seed: int) ->
     std = _std(name, shape, config)
     if std is None:
         return torch.ones(shape)
-    bits = np.random.PCG64([seed, zlib.crc32(name.encode())]).random_raw(math.prod(shape))
-    parts = bits.astype("<u8", copy=False).view("<i2").reshape(-1, 4)
-    total = sum(parts[:, i].astype(np.int32) for i in range(4)) + 2  # each part has mean -1/2
-    scale = np.float32(std / math.sqrt(4 * (2**32 - 1) / 12))
-    return torch.from_numpy(total.astype(np.float32) * scale).reshape(shape)
+    source = np.random.PCG64([seed, zlib.crc32(name.encode())])
+    values = np.empty(math.prod(shape), np.float32)
+    for start in range(0, values.size, 1 << 14):  # pieces that stay in the processor's cache
+        piece = values[start : start + (1 << 14)]
+        parts = source.random_raw(piece.size).astype("<u8", copy=False).view("<i2").reshape(-1, 4)
+        piece[:] = 2  # each part has mean -1/2
+        for column in parts.T:
+            piece += column
+    values *= np.float32(std / math.sqrt(4 * (2**32 - 1) / 12))
+    return torch.from_numpy(values).reshape(shape)
 
 
 def _std(name: str, shape: tuple[int, ...], config: ClipConfig) -> float | None:

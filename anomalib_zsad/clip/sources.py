@@ -73,7 +73,7 @@ def pretrained_tags(backbone: str) -> dict[str, Tag]:
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     plain = plain_name(backbone)
-    tags = {}
+    tags: dict[str, Tag] = {}
     for name in (plain, f"{plain}-quickgelu"):
         for tag in list_pretrained_tags_by_model(name):
             entry = get_pretrained_cfg(name, tag)
@@ -108,9 +108,8 @@ def find_weights(backbone: str, pretrained: str, *, download: bool = True) -> Pa
         )
         raise ValueError(msg)
     tag = tags[pretrained]
-    path = _at_home(backbone, pretrained) or _in_caches(tag)
-    if path is not None:
-        return path
+    if found := _at_home(backbone, pretrained) or _in_caches(tag):
+        return found
     try:
         return _download(tag, allowed=download)
     except Exception as error:

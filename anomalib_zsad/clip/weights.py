@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -61,7 +61,7 @@ class Weights:
         config (ClipConfig): Sizes.
         state_dict (dict[str, Tensor]): OpenAI layout, float32.
         activation (Activation): Activation that the weights were trained with.
-        sha256 (str): Of the file; of the tensors for random weights.
+        file (Path | None): Where they were read from; ``None`` for random weights.
     """
 
     backbone: str
@@ -69,7 +69,12 @@ class Weights:
     config: ClipConfig
     state_dict: dict[str, Tensor]
     activation: Activation
-    sha256: str
+    file: Path | None
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, or of the tensors if they are random."""
+        return sha256_of_tensors(self.state_dict) if self.file is None else sha256_of_file(self.file)
 
 
 def load_clip(
@@ -108,6 +113,7 @@ def read_weights(
     pretrained: str | None = None,
     *,
     activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
+    download: bool = True,
 ) -> Weights:
     """Read the weights of a backbone.
 
@@ -121,6 +127,7 @@ def read_weights(
             it from where it is written down: open_clip's table, a ``-quickgelu`` name, the entries that only OpenAI's
             files have, ``activation`` in a safetensors header, or an ``open_clip_config.json`` beside the file. Random
             weights are GELU unless the name says otherwise.
+        download (bool): Whether the network may be asked for a tag.
 
     Raises:
         WeightsNotFoundError: If the file is not on this machine and cannot be downloaded.
@@ -132,9 +139,10 @@ def read_weights(
     pretrained = pretrained or _default(backbone)
     if match := re.fullmatch(r"random(?::(\d+))?", pretrained):
         state = random_weights(config, seed=int(match[1] or 0))
-        recorded = _activation(backbone, activation, None) or "gelu"
-        return Weights(backbone, pretrained, config, state, recorded, sha256_of_tensors(state))
-    path = find_weights(backbone, pretrained)
+        return Weights(
+            backbone, pretrained, config, state, _activation(backbone, activation, None) or "gelu", file=None
+        )
+    path = find_weights(backbone, pretrained, download=download)
     archive = read_archive(path)
     _check_fit(backbone, config, archive.tensors, path)
     tags = pretrained_tags(backbone)
@@ -147,7 +155,7 @@ def read_weights(
             f"tag of the weights in place of the file ({', '.join(tags) or 'none for this backbone'})."
         )
         raise ValueError(msg)
-    return Weights(backbone, pretrained, config, archive.tensors, recorded, sha256_of_file(path))
+    return Weights(backbone, pretrained, config, archive.tensors, recorded, path)
 
 
 def _default(backbone: str) -> str:
