@@ -222,7 +222,7 @@ class BayesPFLModel(MethodModel):
         context, state = self.context_distribution(image, noise.context), self.state_distribution(noise.state)
         contexts = self.context_bank + context.end[:, None, :, None, None]  # (B, 1, R, B_p, P, C)
         states = self.state_bank[:, None] + state.end[:, :, None, None]  # (2, R, B_p, Q, C)
-        leading = (len(image), *states.shape[:3])
+        leading = (image.shape[0], *states.shape[:3])  # len() would fix the batch size of an exported graph
         prefix = torch.cat([contexts.expand(*leading, -1, -1), states.expand(*leading, -1, -1)], dim=-2)
 
         names = [self.config.class_name or "object"]
@@ -276,7 +276,7 @@ class BayesPFLModel(MethodModel):
             masks (Tensor): ``(B, H, W)`` true where anomalous.
             has_mask (Tensor): ``(B,)`` true where the mask is known; images without one train the other terms only.
         """
-        losses = {"image": F.cross_entropy(output.image_logits[..., output.pair].float(), labels.long())}
+        losses = {"image": F.cross_entropy(_wide(output.image_logits[..., output.pair]), labels.long())}
         if output.layer_logits is None:
             return losses
         losses["divergence"] = self.config.divergence_weight * sum(
@@ -284,9 +284,14 @@ class BayesPFLModel(MethodModel):
         )
         losses["orthogonality"] = orthogonality(output.text)
         if has_mask.any():
-            logits, target = output.layer_logits[has_mask].float(), masks[has_mask]
+            logits, target = _wide(output.layer_logits[has_mask]), masks[has_mask]
             losses["focal"], losses["dice"] = focal_loss(logits, target).sum(), dice(logits, target).sum()
         return losses
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32, whatever precision the training runs in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _fixed_noise(seed: int, samples: int, width: int) -> Tensor:
