@@ -123,7 +123,9 @@ def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
         "not known": [key for key in found if key not in wanted],
         "of another shape": shapes,
     }
-    texts = [f"{kind}: {', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys]
+    texts = [
+        f"{kind}: {', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys
+    ]
     if texts:
         msg = f"The weights do not fit the model; {'; '.join(texts)}."
         raise AdapterError(msg)

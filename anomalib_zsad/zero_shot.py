@@ -26,16 +26,22 @@ from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
 
 if TYPE_CHECKING:
-    from anomalib.data import Batch
+    from anomalib.data import ImageBatch
+    from anomalib.models.components import AnomalibModule
     from lightning.pytorch import Trainer
+    from lightning.pytorch.utilities.types import STEP_OUTPUT
     from torch import nn
 
     from anomalib_zsad.models.base import MethodConfig, MethodModel
 
+    Base = AnomalibModule
+else:
+    Base = object
+
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotMixin:
+class ZeroShotMixin(Base):
     """Training on auxiliary data, zero-shot use with an adapter, and what keeps the two apart.
 
     A method is ``class Method(ZeroShotMixin, AnomalibModule)``: anomalib finds direct subclasses only. Without
@@ -166,7 +172,7 @@ class ZeroShotMixin:
         _ = self.trainer.estimated_stepping_batches  # sets the data up, so that the number of batches is known
         return max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
 
-    def training_step(self, batch: Batch, *args, **kwargs) -> dict[str, Tensor]:
+    def training_step(self, batch: ImageBatch, *args, **kwargs) -> dict[str, Tensor]:
         """One step on an auxiliary batch.
 
         Raises:
@@ -176,8 +182,8 @@ class ZeroShotMixin:
         del args, kwargs  # These variables are not used.
         if not isinstance(batch, AuxiliaryBatch):
             msg = (
-                f"{type(self).__name__} trains on auxiliary data only and got a {type(batch).__name__}. Pass a datamodule "
-                "(ZeroShot, or any anomalib datamodule), not bare data loaders."
+                f"{type(self).__name__} trains on auxiliary data only and got a {type(batch).__name__}. Pass a "
+                "datamodule (ZeroShot, or any anomalib datamodule), not bare data loaders."
             )
             raise TypeError(msg)
         output = self.model(batch.image, **self._words(batch))
@@ -185,9 +191,9 @@ class ZeroShotMixin:
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             terms = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
-            msg = f"The loss is not finite in epoch {self.current_epoch} ({terms}); lower learning_rate, or train in 32 bit."
+            msg = f"Loss not finite in epoch {self.current_epoch} ({terms}); lower learning_rate, or train in 32 bit."
             raise FloatingPointError(msg)
-        size = len(batch.image)
+        size = batch.batch_size
         self.log("train_loss", total.detach(), on_epoch=True, prog_bar=True, logger=True, batch_size=size)
         self.log_dict(
             {f"train_{name}": value.detach() for name, value in losses.items()},
@@ -195,27 +201,27 @@ class ZeroShotMixin:
         )  # fmt: skip
         return {"loss": total}
 
-    def _words(self, batch: Batch) -> dict[str, list[str]]:
+    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
         """Class words for models that read them from the data (``class_name=None``)."""
         if getattr(self.config, "class_name", "") is not None:
             return {}
         return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
 
-    def _infer(self, batch: Batch) -> Batch:
+    def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         predictions = self.model(batch.image, **self._words(batch))
         return batch.update(**predictions._asdict())
 
-    def validation_step(self, batch: Batch, *args, **kwargs) -> Batch:
+    def validation_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of the calibration share."""
         del args, kwargs  # These variables are not used.
         return self._infer(batch)
 
-    def test_step(self, batch: Batch, *args, **kwargs) -> Batch:
+    def test_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of the target."""
         del args, kwargs  # These variables are not used.
         return self._infer(batch)
 
-    def predict_step(self, batch: Batch, *args, **kwargs) -> Batch:
+    def predict_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of photographs."""
         del args, kwargs  # These variables are not used.
         return self._infer(batch)
@@ -225,8 +231,9 @@ class ZeroShotMixin:
     def on_fit_end(self) -> None:
         """Write the adapter beside the checkpoints."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            path = Path(self.trainer.default_root_dir) / "weights" / "adapter" / f"{type(self).__name__.lower()}.safetensors"
-            logger.info("Adapter written to %s", self.save_adapter(path))
+            folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
+            path = self.save_adapter(folder / f"{type(self).__name__.lower()}.safetensors")
+            logger.info("Adapter written to %s", path)
 
     def save_adapter(self, path: str | Path) -> Path:
         """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
@@ -253,14 +260,19 @@ class ZeroShotMixin:
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which CLIP the learned tensors belong to."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["anomalib_zsad"] = {"method": type(self).__name__, "zero_shot": self.zero_shot, "clip_sha256": self.model.load_clip().sha256()}
+        checkpoint["anomalib_zsad"] = {
+            "method": type(self).__name__,
+            "zero_shot": self.zero_shot,
+            "clip_sha256": self.model.load_clip().sha256(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another method, or one that was trained on another CLIP."""
         super().on_load_checkpoint(checkpoint)
         facts = checkpoint.get("anomalib_zsad")
         if facts is None or facts["method"] != type(self).__name__:
-            msg = f"This is not a checkpoint of {type(self).__name__}, but of {(facts or {}).get('method', 'another model')}."
+            owner = (facts or {}).get("method", "another model")
+            msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
             raise AdapterError(msg)
         self.zero_shot = facts["zero_shot"]
         self._clip_sha256 = facts["clip_sha256"]
@@ -274,7 +286,7 @@ class ZeroShotMixin:
         self.configure_model()
         return super().to_torch(*args, **kwargs)
 
-    def to_onnx(self, *args, **kwargs) -> Path:
+    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX; ``to_openvino`` starts here, too."""
         self.configure_model()
         kwargs.setdefault("opset_version", 18)

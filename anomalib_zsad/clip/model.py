@@ -30,7 +30,7 @@ class Clip(nn.Module):
 
     Args:
         config (ClipConfig): Sizes.
-        state_dict (Mapping[str, Tensor]): Weights in the OpenAI layout (``visual.conv1.weight``, ``ln_final.weight``, ...).
+        state_dict (Mapping[str, Tensor]): Weights in the OpenAI layout (``visual.conv1.weight``, ``ln_final.bias``).
         activation (Activation): Activation that the weights were trained with.
         image_size (int | None): Side of the square input in pixels; ``None`` is the native size. The positional
             embedding is resampled once, here.
@@ -78,7 +78,7 @@ class Clip(nn.Module):
         for key, value in sorted(self.named_buffers()):
             if key != "visual.positional_embedding":  # depends on the image size
                 digest.update(f"{key}{tuple(value.shape)}".encode())
-                digest.update(value.detach().cpu().contiguous().numpy())
+                digest.update(value.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def sha256(self) -> str:
@@ -90,7 +90,7 @@ class Clip(nn.Module):
         return self.visual.project(self.visual(images).cls)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Text features ``(N, C)`` of token ``ids`` ``(N, L)``, not L2-normalised; read at the largest id, end of text."""
+        """Text features ``(N, C)`` of token ``ids`` ``(N, L)``, not L2-normalised; read at the largest id."""
         return self.text(self.text.embed(ids), ids.argmax(dim=-1).tolist())
 
 

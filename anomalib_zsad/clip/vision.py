@@ -104,7 +104,7 @@ class VisionTower(nn.Module):
         return VisionOutput(x[:, 0], tuple(kept[number] for number in taps))
 
     def project(self, tokens: Tensor, *, norm: bool = True) -> Tensor:
-        """Map tokens ``(..., D)`` into the joint space ``(..., C)``: ``ln_post`` (unless ``norm=False``), then ``proj``."""
+        """Tokens ``(..., D)`` in the joint space ``(..., C)``: ``ln_post`` (unless ``norm=False``), then ``proj``."""
         return (self.ln_post(tokens) if norm else tokens) @ self.proj
 
 

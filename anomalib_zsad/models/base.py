@@ -66,8 +66,8 @@ class MethodConfig(BaseModel):
             adapter (Mapping[str, Any] | None): The config that an adapter was trained with.
 
         Raises:
-            ValueError: If a value is out of range, does not fit the backbone or contradicts the adapter. Each problem is
-                named with the allowed values.
+            ValueError: If a value is out of range, does not fit the backbone or contradicts the adapter. Each problem
+                is named with the allowed values.
         """
         values = dict(arguments)
         for name, trained in (adapter or {}).items():

@@ -85,7 +85,7 @@ class PromptMoEConfig(MethodConfig):
         width = sizes.text.width
         if width % self.num_heads:
             allowed = [heads for heads in range(1, 33) if width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s text width {width}; use one of {allowed}."
+            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s text width {width}; use {allowed}"
             raise ValueError(msg)
         length = 2 + self.normal_tokens + self.anomalous_tokens + self.context_tokens + 1
         if length > sizes.text.context_length:

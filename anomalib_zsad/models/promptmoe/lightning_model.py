@@ -4,11 +4,12 @@
 """PromptMoE as an anomalib model."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
@@ -41,6 +42,7 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
         <LearningType.ONE_CLASS: 'one_class'>
     """
 
+    config: PromptMoEConfig
     config_class = PromptMoEConfig
     model_class = PromptMoEModel
 
@@ -86,7 +88,7 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
         )
         self.build(config, adapter)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a learning rate that rises linearly over the first epochs, step by step, and stays."""
         optimizer = Adam(self.model.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))
         warmup = max(1, round(self.config.warmup_epochs * self.steps_per_epoch))

@@ -79,8 +79,8 @@ class PromptMoEModel(MethodModel):
         similar = similarity(patches, text)  # (B, layers, L, 2)
         # A softmax over two states is the sigmoid of their difference, and up-sampling is linear.
         margin = upsample(to_grid(similar[..., 1] - similar[..., 0]), images.shape[-1])
-        layer_maps = torch.sigmoid(margin / self.config.temperature)  # Eq. 6 with the mean over layers in place of the sum
-        mean_map = layer_maps.mean(dim=1)
+        layer_maps = torch.sigmoid(margin / self.config.temperature)
+        mean_map = layer_maps.mean(dim=1)  # Eq. 6, the sum over layers scaled to [0, 1]
 
         image_margin = similarity(global_feature[:, None], text[:, -1])[:, 0]  # (B, 2)
         image_probability = torch.sigmoid((image_margin[:, 1] - image_margin[:, 0]) / self.config.image_temperature)
@@ -92,7 +92,7 @@ class PromptMoEModel(MethodModel):
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
 
     def _look(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Patch features ``(B, layers, L, C)``, guides of the routers ``layers x (B, 1 + L, D_x)``, global ``(B, C)``."""
+        """Patch features ``(B, layers, L, C)``, routers' guides ``layers x (B, 1 + L, D_x)``, global ``(B, C)``."""
         tower = self.load_clip().visual
         if self.config.patch_features == "value_attention":
             tokens = tower(images, taps=self.layers, value_path_from=self.layers[0])
@@ -127,9 +127,7 @@ class PromptMoEModel(MethodModel):
         routing = torch.stack([torch.stack(normal_logits, dim=1), torch.stack(anomalous_logits, dim=1)], dim=2)
         return tower(prompts, ends), routing
 
-    def losses(
-        self, output: PromptMoEOutput, labels: Tensor, masks: Tensor, has_mask: Tensor
-    ) -> dict[str, Tensor]:
+    def losses(self, output: PromptMoEOutput, labels: Tensor, masks: Tensor, has_mask: Tensor) -> dict[str, Tensor]:
         """Terms of Eq. 8, weights included; their sum is the training loss.
 
         Args:
@@ -143,12 +141,12 @@ class PromptMoEModel(MethodModel):
             image = F.binary_cross_entropy(score, labels.to(score.dtype))
         losses = {"image": image, "balance": self._balance(output.routing), "decouple": self._decouple()}
         if has_mask.any():
-            maps, target = output.layer_maps[has_mask], masks[has_mask].to(output.layer_maps.dtype)
-            maps = [maps.mean(dim=1)] if self.config.map_supervision == "mean" else maps.unbind(dim=1)
-            losses["focal"] = sum(
-                focal_terms(torch.where(target > 0, p, 1 - p), self.config.focal_gamma).mean() for p in maps
-            )
-            losses["dice"] = sum((dice_loss(p, target) + dice_loss(1 - p, 1 - target)).mean() for p in maps)
+            maps, target = output.layer_maps[has_mask], masks[has_mask].to(output.layer_maps.dtype)[:, None]
+            if self.config.map_supervision == "mean":
+                maps = maps.mean(dim=1, keepdim=True)
+            true = torch.where(target > 0, maps, 1 - maps)  # (B, 1 or layers, H, W)
+            losses["focal"] = focal_terms(true, self.config.focal_gamma).mean(dim=(0, 2, 3)).sum()
+            losses["dice"] = (_dice(maps, target) + _dice(1 - maps, 1 - target)).mean(dim=0).sum()
         return losses
 
     def _balance(self, routing: Tensor) -> Tensor:
@@ -159,3 +157,9 @@ class PromptMoEModel(MethodModel):
         """Eq. 5, over layers and both states: the experts' mean vectors should be orthogonal."""
         means = torch.stack([mixture.experts.mean(dim=1) for mixture in (*self.normal, *self.anomalous)])
         return self.config.decouple_weight * orthogonality_loss(means).sum()
+
+
+def _dice(maps: Tensor, target: Tensor) -> Tensor:
+    """Dice loss ``(B, layers)`` of ``maps`` ``(B, layers, H, W)`` against ``target`` ``(B, 1, H, W)``."""
+    flat = maps.flatten(0, 1)
+    return dice_loss(flat, target.expand_as(maps).flatten(0, 1)).unflatten(0, maps.shape[:2])
