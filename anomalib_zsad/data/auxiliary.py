@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from anomalib.data import AnomalibDataModule, Batch
+from anomalib.data import AnomalibDataModule, ImageBatch
 from lightning import LightningDataModule
 
 from anomalib_zsad.data.batches import collate
@@ -72,21 +73,22 @@ def use_own_collate(datamodule: AnomalibDataModule) -> None:
 
     It wraps ``ImageBatch.collate``, which knows nothing of class words, in a collate function of its own.
     """
-    if hasattr(datamodule.external_collate_fn, "default_collate_fn"):
-        datamodule.external_collate_fn.default_collate_fn = collate
+    function: Any = datamodule.external_collate_fn
+    if hasattr(function, "default_collate_fn"):
+        function.default_collate_fn = collate
 
 
-def class_names_of(batch: Batch, datamodule: LightningDataModule | None = None) -> list[str]:
+def class_names_of(batch: ImageBatch, datamodule: LightningDataModule | None = None) -> list[str]:
     """Return the class word of every image of a batch.
 
     Args:
-        batch (Batch): ``B`` images.
+        batch (ImageBatch): ``B`` images.
         datamodule (LightningDataModule | None): Where they come from, if known.
 
     Returns:
         list[str]: ``B`` words: the batch's own, else one word for the datamodule's category or name, else ``"object"``.
     """
-    if getattr(batch, "class_name", None):
-        return list(batch.class_name)
+    if words := getattr(batch, "class_name", None):
+        return list(words)
     word = word_of(datamodule) if isinstance(datamodule, AnomalibDataModule) else OBJECT
     return [word] * batch.batch_size

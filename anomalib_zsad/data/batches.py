@@ -14,7 +14,6 @@ Two pairs of types, and the difference between them is a promise:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -94,7 +93,7 @@ class ZeroShotBatch(ImageBatch):
     has_mask: torch.Tensor | None = None
 
     @classmethod
-    def collate(cls, items: Sequence[ZeroShotItem]) -> ZeroShotBatch:
+    def collate(cls, items: list[Any]) -> ZeroShotBatch:
         """Put items together, also when only some of them have a mask.
 
         Images of different sizes are resized to the largest, as anomalib does. If any item has a mask, the others get
@@ -102,12 +101,11 @@ class ZeroShotBatch(ImageBatch):
         makes the labels of the whole batch ``None``.
 
         Args:
-            items (Sequence[ZeroShotItem]): ``B`` items, at least one.
+            items (list[ZeroShotItem]): ``B`` items, at least one.
 
         Returns:
             ZeroShotBatch: The batch, of the class that this method is called on.
         """
-        items = list(items)
         any_mask = any(item.gt_mask is not None for item in items)
         any_unlabelled = any(item.gt_label is None for item in items)
         # anomalib takes the fields to collate from the first item: after this loop all items have the same ones.
@@ -118,7 +116,7 @@ class ZeroShotBatch(ImageBatch):
                 item.gt_label = None
         # Here anomalib would keep or drop the paths of all masks by whether the first image has one.
         mask_paths = [item.mask_path or "" for item in items]
-        batch = super().collate(items)
+        batch: Any = super().collate(items)
         batch.mask_path = mask_paths
         return batch
 
@@ -135,16 +133,16 @@ class AuxiliaryBatch(ZeroShotBatch):
     item_class: ClassVar[type] = AuxiliaryItem
 
 
-def collate(items: Sequence[ImageItem]) -> ImageBatch:
+def collate(items: list[ImageItem]) -> ImageBatch:
     """Collate items into the batch type that belongs to them.
 
     Args:
-        items (Sequence[ImageItem]): Items of one type, at least one.
+        items (list[ImageItem]): Items of one type, at least one.
 
     Returns:
         ImageBatch: :class:`AuxiliaryBatch`, :class:`ZeroShotBatch` or anomalib's own.
     """
-    for batch_class in (AuxiliaryBatch, ZeroShotBatch):
-        if isinstance(items[0], batch_class.item_class):
-            return batch_class.collate(items)
-    return ImageBatch.collate(items)
+    batch_class: Any = ImageBatch
+    for candidate in (ZeroShotBatch, AuxiliaryBatch):
+        batch_class = candidate if isinstance(items[0], candidate.item_class) else batch_class
+    return batch_class.collate(items)

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,9 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_zsad.data.batches import AuxiliaryBatch, AuxiliaryItem, ZeroShotBatch, ZeroShotItem
 from anomalib_zsad.data.reading import read_item
 from anomalib_zsad.data.words import ANOMALY, defect_word
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ def parts_of(dataset: AnomalibDataset, source: str, category: str, class_name: s
     for rows, task in ((~without, TaskType.SEGMENTATION), (without, TaskType.CLASSIFICATION)):
         if not rows.any():
             continue
+        own = samples[rows].reset_index(drop=True)
+        paths = zip(samples.mask_path[rows], masked[rows], strict=True)
+        own["mask_path"] = [path if has_mask else "" for path, has_mask in paths]
+        own.attrs["task"] = task.value
         clone = copy.copy(dataset)
-        # the setter would look for every file once more
-        clone._samples = samples[rows].reset_index(drop=True)  # noqa: SLF001
-        clone._samples.attrs["task"] = task.value  # noqa: SLF001
+        clone._samples = own  # noqa: SLF001 - the setter would look for every file once more
         clone.augmentations = None
         parts.append(Part(clone, source, category, class_name, has_mask=task == TaskType.SEGMENTATION))
     return parts
@@ -114,7 +119,7 @@ class ZeroShotDataset(AnomalibDataset):
         # anomalib's setter would look for every file once more and sort across the classes
         self._samples = _samples_of(self.parts)
 
-    def subsample(self, indices: Sequence[int], inplace: bool = False) -> ZeroShotDataset:
+    def subsample(self, indices: Sequence[int], inplace: bool = False) -> Self:
         """Return the data set with these rows only; anomalib's images are shared, not copied.
 
         Args:
@@ -142,7 +147,7 @@ class ZeroShotDataset(AnomalibDataset):
         return self.batch_class.collate
 
     def _read(self, sample: pd.Series) -> tuple[Image, Mask | None]:
-        item = read_item(self.parts[sample.part].dataset, sample.row)
+        item: Any = read_item(self.parts[sample.part].dataset, sample.row)
         return item.image, item.gt_mask if sample.has_mask else None
 
     def __getitem__(self, index: int) -> ZeroShotItem:
@@ -222,7 +227,7 @@ class AuxiliaryDataset(ZeroShotDataset):
     def _read(self, sample: pd.Series) -> tuple[Image, Mask | None]:
         if self.synthetic_seed is None:
             return super()._read(sample)
-        image = read_item(self.parts[sample.part].dataset, sample.row).image
+        image: Any = read_item(self.parts[sample.part].dataset, sample.row).image
         if sample.label_index == LabelName.NORMAL:
             return image, Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8))
         return _synthesise(image, (self.synthetic_seed, sample.part, sample.row))

@@ -18,6 +18,8 @@ The result is float32 in [0, 1] with three channels. EXIF rotation is not applie
 
 from __future__ import annotations
 
+from typing import Any
+
 from anomalib.data import AnomalibDataset, ImageItem
 from PIL import Image
 
@@ -43,7 +45,7 @@ def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
     mask_paths = mask_path if isinstance(mask_path, list) else [mask_path] if isinstance(mask_path, str) else []
     _refuse_cut_values(image_path)
     try:
-        item = dataset[index]
+        item: Any = dataset[index]
     except Exception as error:  # what Pillow's decoders raise is an open list
         for role, path in (("image", image_path), *(("mask", path) for path in mask_paths if path)):
             if (fault := _fault(path)) is not None:

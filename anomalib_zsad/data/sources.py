@@ -122,9 +122,8 @@ def as_datamodules(value: Any, role: str) -> list[AnomalibDataModule]:
 
 
 def _construct(config: Mapping[str, Any], role: str) -> AnomalibDataModule:
-    known = {
-        cls.__name__: cls for cls in _subclasses(AnomalibDataModule) if not issubclass(cls, AnomalibVideoDataModule)
-    }
+    everything = _subclasses(AnomalibDataModule)  # type: ignore[type-abstract]
+    known = {cls.__name__: cls for cls in everything if not issubclass(cls, AnomalibVideoDataModule)}
     name = str(config.get("class_path", "")).rpartition(".")[2]
     if name not in known:
         names = ", ".join(sorted(known.keys() - {"ZeroShot"}))
@@ -136,7 +135,7 @@ def _construct(config: Mapping[str, Any], role: str) -> AnomalibDataModule:
     return known[name](**config.get("init_args") or {})
 
 
-def _subclasses(cls: type) -> Iterable[type]:
+def _subclasses(cls: type[AnomalibDataModule]) -> Iterable[type[AnomalibDataModule]]:
     for subclass in cls.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
@@ -160,9 +159,10 @@ def categories_of(datamodule: AnomalibDataModule) -> tuple[str, ...]:
     if hasattr(datamodule, "categories"):
         return tuple(datamodule.categories)
     for cls in type(datamodule).__mro__:
-        module = sys.modules.get(cls.__module__.replace(".datamodules.", ".datasets."))
-        if hasattr(module, "CATEGORIES"):
-            return tuple(module.CATEGORIES)
+        home = cls.__module__.replace(".datamodules.", ".datasets.")
+        module = sys.modules.get(home) if home != cls.__module__ else None
+        if names := getattr(module, "CATEGORIES", ()):
+            return tuple(names)
     return ()
 
 

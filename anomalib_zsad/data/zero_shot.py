@@ -105,6 +105,7 @@ class ZeroShot(AnomalibDataModule):
         augmentations: Transform | None = None,
         seed: int = 0,
     ) -> None:
+        self.seed: int
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

@@ -1,0 +1,121 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Images as they come from cameras and folders."""
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import Folder
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from anomalib_zsad.data import ZeroShotDataset
+from anomalib_zsad.data.datasets import parts_of
+
+
+def dataset_of(arguments):
+    datamodule = Folder(**arguments)
+    datamodule._setup()
+    return ZeroShotDataset([
+        part for data in (datamodule.train_data, datamodule.test_data) for part in parts_of(data, "f", "f", "f")
+    ])
+
+
+def one_image(folder, image, suffix="png"):
+    arguments = folder(normal=1, abnormal=0)
+    path = f"{arguments['root']}/normal/0.png"
+    image.save(path, format={"png": "PNG", "tif": "TIFF"}[suffix])
+    return dataset_of(arguments)
+
+
+GREY = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
+
+
+def test_grey(folder):
+    item = one_image(folder, Image.fromarray(GREY))[0]
+    assert torch.allclose(item.image, torch.from_numpy(GREY / 255).float().expand(3, -1, -1))
+
+
+def test_one_bit(folder):
+    item = one_image(folder, Image.fromarray(GREY > 100))[0]
+    assert torch.equal(item.image, torch.from_numpy(GREY > 100).float().expand(3, -1, -1))
+
+
+def test_palette(folder):
+    colours = np.stack([GREY, GREY // 2, 255 - GREY], -1)
+    image = Image.fromarray(colours).convert("P", palette=Image.Palette.ADAPTIVE, colors=12)
+    assert image.mode == "P"
+    item = one_image(folder, image)[0]
+    assert torch.allclose(item.image, torch.from_numpy(colours / 255).float().permute(2, 0, 1))
+
+
+def test_alpha_is_dropped_not_blended(folder):
+    pixels = np.stack([GREY, GREY, GREY, np.zeros_like(GREY)], -1)
+    item = one_image(folder, Image.fromarray(pixels, "RGBA"))[0]
+    assert torch.allclose(item.image, torch.from_numpy(GREY / 255).float().expand(3, -1, -1))
+
+
+@pytest.mark.parametrize(("pixels", "suffix"), [
+    (GREY.astype(np.uint16) * 256, "png"),
+    (GREY.astype(np.int32) * 256, "tif"),
+    (GREY.astype(np.float32) / 256, "tif"),
+])  # fmt: skip
+def test_deep_images_are_refused(folder, pixels, suffix):
+    with pytest.raises(OSError, match=r"normal/0\.png has 16 or 32 bits per channel .* Convert it to 8 bits"):
+        one_image(folder, Image.fromarray(pixels), suffix)[0]
+
+
+def truncate(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("role", "file", "workers"),
+    [
+        ("image", "normal/2.png", 0),
+        ("image", "abnormal/scratch/1.png", 0),
+        ("mask", "masks/scratch/1.png", 0),
+        ("image", "normal/2.png", 1),
+    ],
+)
+def test_truncated_file_is_named(folder, tmp_path, role, file, workers):
+    arguments = folder()
+    truncate(tmp_path / "parts" / file)
+    dataset = dataset_of(arguments)
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=dataset.collate_fn)
+    with pytest.raises(OSError, match=f"Cannot read {role} .*{file}.*Replace or remove"):
+        list(loader)
+
+
+def test_file_that_is_no_image(folder, tmp_path):
+    arguments = folder()
+    (tmp_path / "parts" / "normal" / "0.png").write_text("hello")
+    with pytest.raises(OSError, match=r"Cannot read image .*normal/0\.png: cannot identify"):
+        dataset_of(arguments)[0]
+
+
+def test_mask_of_another_size(folder, tmp_path, paint):
+    arguments = folder()
+    paint(tmp_path / "parts" / "masks" / "scratch" / "1.png", size=(20, 24), mark=True)
+    dataset = dataset_of(arguments)
+    number = next(i for i, path in enumerate(dataset.samples.mask_path) if path.endswith("scratch/1.png"))
+    with pytest.raises(
+        ValueError, match=r"Mask .*masks/scratch/1\.png is 20 x 24 pixels, but its image .*scratch/1\.png is 24 x 20\."
+    ):
+        dataset[number]
+
+
+def test_real_mixed_modes(real):
+    """BrainMRI: L, RGB, RGBA and P files, extensions in both cases."""
+    dataset = dataset_of({"name": "brain", "root": real / "brain_mri", "normal_dir": "no", "abnormal_dir": "yes"})
+    assert dataset.samples.label_index.value_counts().to_dict() == {0: 98, 1: 155}
+    modes = {}
+    for number, path in enumerate(dataset.samples.image_path):
+        with Image.open(path) as image:
+            modes.setdefault(image.mode, number)
+    assert len(modes) > 2
+    for number in modes.values():
+        image = dataset[number].image
+        assert (image.shape[0], image.dtype) == (3, torch.float32)
+        assert 0 <= image.min() < image.max() <= 1

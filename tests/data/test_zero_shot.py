@@ -1,0 +1,387 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The ZeroShot datamodule: what trains, what calibrates, what is tested, and what is refused."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.data import Folder, ImageBatch, MVTecAD, get_datamodule
+from anomalib.engine import Engine
+from anomalib.models import Padim
+from torchvision.transforms.v2 import Resize
+
+from anomalib_zsad.data import AuxiliaryBatch, AuxiliaryDataset, ZeroShot, ZeroShotBatch, ZeroShotDataset
+
+
+def zero_shot(**arguments):
+    return ZeroShot(**{"num_workers": 0, **arguments})
+
+
+def paths(dataset):
+    return set(dataset.samples.image_path)
+
+
+@pytest.fixture
+def root(mvtec):
+    return mvtec({"bottle": {"crack": 10, "cut": 3}, "cable": {"bent_wire": 6}, "metal_nut": {"bent": 2}}, good=12)
+
+
+@pytest.fixture
+def source(root):
+    return {"source": MVTecAD(root=root), "source_categories": ["bottle", "metal_nut"]}
+
+
+@pytest.fixture
+def target(root):
+    return {"target": MVTecAD(root=root), "target_categories": ["cable"]}
+
+
+# ---- what is used for what -----------------------------------------------------------------------------------------
+
+
+def test_training_calibration_and_test_data(source, target, root):
+    datamodule = zero_shot(**source, **target, calibration_ratio=0.2)
+    datamodule.setup()
+    train, val, test = datamodule.train_data, datamodule.val_data, datamodule.test_data
+
+    assert (type(train), type(val), type(test)) == (AuxiliaryDataset, AuxiliaryDataset, ZeroShotDataset)
+    everything = {str(path) for name in ("bottle", "metal_nut") for path in (root / name / "test").rglob("*.png")}
+    assert paths(train) | paths(val) == everything
+    assert not paths(train) & paths(val)
+    assert paths(test) == {str(path) for path in (root / "cable" / "test").rglob("*.png")}
+    assert val.samples.groupby(["category", "label"]).size().to_dict() == {
+        ("bottle", "abnormal"): 3,
+        ("bottle", "normal"): 2,
+        ("metal_nut", "abnormal"): 1,
+        ("metal_nut", "normal"): 2,
+    }
+    assert set(train.samples.class_name) == {"bottle", "metal nut"}
+
+    for loader, kind in (
+        (datamodule.train_dataloader(), AuxiliaryBatch),
+        (datamodule.val_dataloader(), AuxiliaryBatch),
+        (datamodule.test_dataloader(), ZeroShotBatch),
+        (datamodule.predict_dataloader(), ZeroShotBatch),
+    ):
+        batches = list(loader)
+        assert {type(batch) for batch in batches} == {kind}
+        assert max(len(batch) for batch in batches) == 8
+        assert all(batch.gt_mask.flatten(1).any(1).equal(batch.gt_label) for batch in batches)
+
+
+def test_calibration_share_is_reproducible(source):
+    shares = []
+    for seed in (0, 0, 1):
+        datamodule = zero_shot(**source, seed=seed)
+        datamodule.setup()
+        shares.append(paths(datamodule.val_data))
+    assert shares[0] == shares[1] != shares[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bottles"),
+    [
+        ({}, (12, 13)),
+        ({"max_anomalies_per_class": 4}, (12, 4)),
+        ({"max_images_per_class": 10}, (5, 5)),
+        ({"max_images_per_class": 10, "max_anomalies_per_class": 4}, (8, 2)),
+    ],
+)
+def test_limits(source, target, arguments, bottles):
+    datamodule = zero_shot(**source, **target, **arguments)
+    datamodule.setup()
+    both = [*datamodule.train_data.samples.itertuples(), *datamodule.val_data.samples.itertuples()]
+    labels = [sample.label_index for sample in both if sample.category == "bottle"]
+    assert (labels.count(0), labels.count(1)) == bottles
+    assert len(datamodule.test_data) == 18, "limits are for the source"
+
+
+def test_the_whole_test_split_is_tested_whatever_the_nested_options(folder):
+    """anomalib's Folder would keep half of it for validation."""
+    arguments = folder(normal=3, normal_test=6, abnormal=4)
+    for options in (
+        {},
+        {"val_split_mode": "from_test"},
+        {"test_split_mode": "none"},
+        {"val_split_mode": "same_as_test"},
+    ):
+        datamodule = zero_shot(target=Folder(**arguments, **options))
+        datamodule.setup("test")
+        assert datamodule.test_data.samples.label_index.value_counts().to_dict() == {0: 6, 1: 4}
+
+
+def test_normal_images_of_the_training_split_complete_a_test_split_without(folder):
+    datamodule = zero_shot(target=Folder(**folder(normal=5, abnormal=4)))
+    datamodule.setup("test")
+    assert datamodule.test_data.samples.label_index.value_counts().to_dict() == {0: 5, 1: 4}
+
+
+def test_source_split_all(root, source):
+    datamodule = zero_shot(**source, source_split="all")
+    datamodule.setup("fit")
+    assert len(datamodule.train_data) + len(datamodule.val_data) == 4 * 12 + 13 + 2
+
+
+def test_several_sources_and_targets(root, folder):
+    datamodule = zero_shot(
+        source=[MVTecAD(root=root), Folder(**folder("screws"))],
+        target=[Folder(**folder("nails")), Folder(**folder("bolts", masks=False))],
+        source_categories=["cable", "screws"],
+        class_words={"nails": "Iron_nail"},
+    )
+    datamodule.setup()
+    assert set(datamodule.train_data.samples.dataset) == {"MVTecAD", "screws"}
+    assert set(datamodule.test_data.samples.class_name) == {"iron nail", "bolts"}
+    assert set(datamodule.test_data.samples.category) == {"nails", "bolts"}
+    masks = torch.cat([batch.has_mask for batch in datamodule.test_dataloader()])
+    assert masks.sum() == 10
+    assert datamodule.category == "MVTecAD+screws-to-nails+bolts"
+
+
+def test_equal_category_names_stay_apart(mvtec):
+    class Other(MVTecAD):
+        pass
+
+    one, two = mvtec({"cable": {"cut": 2}}, "one"), mvtec({"cable": {"cut": 3}}, "two")
+    datamodule = zero_shot(target=[MVTecAD(root=one), Other(root=two)], target_categories=["cable"])
+    datamodule.setup("test")
+    assert set(datamodule.test_data.samples.category) == {"MVTecAD/cable", "Other/cable"}
+    assert set(datamodule.test_data.samples.class_name) == {"cable"}
+
+
+def test_leave_one_category_out(root):
+    classes = ["bottle", "cable", "metal_nut"]
+    datamodule = zero_shot(
+        source=MVTecAD(root=root), target=MVTecAD(root=root), source_categories=classes,
+        target_categories=["cable"], exclude_classes=["cable"],
+    )  # fmt: skip
+    datamodule.setup()
+    assert set(datamodule.train_data.samples.category) == {"bottle", "metal_nut"}
+    assert set(datamodule.test_data.samples.category) == {"cable"}
+    assert (datamodule.name, datamodule.category) == ("ZeroShot", "MVTecAD-to-MVTecAD.cable")
+
+
+def test_augmentations_are_those_given_here(root, source, target):
+    source["source"] = MVTecAD(root=root, train_augmentations=Resize((5, 5)))
+    datamodule = zero_shot(**source, **target, augmentations=Resize((8, 9)), train_augmentations=Resize((6, 7)))
+    datamodule.setup()
+    shapes = [data[0].image.shape for data in (datamodule.train_data, datamodule.val_data, datamodule.test_data)]
+    assert shapes == [(3, 6, 7), (3, 8, 9), (3, 8, 9)]
+
+
+def test_source_without_masks(folder, caplog):
+    datamodule = zero_shot(source=Folder(**folder(masks=False)))
+    with caplog.at_level(logging.WARNING):
+        datamodule.setup("fit")
+    assert "no masks: only the losses on images train" in caplog.text
+    (batch,) = datamodule.train_dataloader()
+    assert batch.gt_mask is None
+    assert not batch.has_mask.any()
+
+
+def test_name_and_category():
+    assert ZeroShot(source="Visa", target="MVTecAD").category == "Visa-to-MVTecAD"
+    assert ZeroShot(source="Visa").category == "Visa"
+    assert ZeroShot(target=Folder("a/b", normal_dir="x")).category == "a-b"
+    assert ZeroShot(source="Visa").name == "ZeroShot"
+
+
+# ---- through anomalib's pipelines ----------------------------------------------------------------------------------
+
+
+def test_get_datamodule_passes_plain_dictionaries(root, monkeypatch):
+    monkeypatch.setattr("anomalib.data.ZeroShot", ZeroShot, raising=False)
+    nested = {"class_path": "MVTecAD", "init_args": {"root": str(root)}}
+    config = {
+        "class_path": "ZeroShot",
+        "init_args": {
+            "source": [nested], "target": nested, "source_categories": ["bottle"], "target_categories": ["cable"],
+            "class_words": {"cable": "wire"}, "num_workers": 0,
+        },
+    }  # fmt: skip
+    datamodule = get_datamodule({"data": config})
+    datamodule.setup()
+    assert set(datamodule.train_data.samples.category) == {"bottle"}
+    assert set(datamodule.test_data.samples.class_name) == {"wire"}
+
+
+def test_tiled_ensembles_collate_function_keeps_our_batches(source):
+    class Collater:  # as in anomalib.pipelines.tiled_ensemble
+        default_collate_fn = ImageBatch.collate
+
+        def __call__(self, items):
+            return self.default_collate_fn(items)
+
+    datamodule = zero_shot(**source)
+    datamodule.setup()
+    datamodule.external_collate_fn = Collater()
+    assert type(next(iter(datamodule.train_dataloader()))) is AuxiliaryBatch
+
+
+# ---- through the engine --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(tmp_path):
+    return lambda: Engine(
+        default_root_dir=tmp_path / "results", accelerator="cpu", devices=1, logger=False, enable_progress_bar=False
+    )
+
+
+def padim():
+    return Padim(
+        pre_trained=False, layers=["layer1"], n_features=5, visualizer=False,
+        pre_processor=Padim.configure_pre_processor((32, 32)),
+    )  # fmt: skip
+
+
+def test_train_tests_the_target(engine, source, target, tmp_path):
+    datamodule = zero_shot(**source, **target)
+    (results,) = engine().train(padim(), datamodule=datamodule)
+    assert {"image_AUROC", "pixel_AUROC"} <= results.keys()
+    assert datamodule.train_data[0].image.shape == (3, 32, 32), "the model's resize was not applied"
+    assert (tmp_path / "results" / "Padim" / "ZeroShot" / "MVTecAD-to-MVTecAD.cable").is_dir()
+
+
+def test_train_without_a_target_ends_after_training(engine, source, caplog):
+    assert engine().train(padim(), datamodule=zero_shot(**source)) == []
+    assert "no target, so nothing is tested" in caplog.text
+
+
+def test_test_and_predict_do_not_touch_the_source(engine, source, target, tmp_path):
+    model = padim()
+    engine().fit(model, datamodule=zero_shot(**source))
+    absent = MVTecAD(root=tmp_path / "absent")  # would be downloaded
+    (results,) = engine().test(model, datamodule=zero_shot(source=absent, source_categories=["bottle"], **target))
+    assert "image_AUROC" in results
+    batches = engine().predict(
+        model, datamodule=zero_shot(source=absent, source_categories=["bottle"], **target), return_predictions=True
+    )
+    assert {type(batch) for batch in batches} == {ZeroShotBatch}
+    assert not (tmp_path / "absent").exists()
+
+
+class ZeroShotPadim(Padim):
+    """Stands for our models with their weights given."""
+
+    zero_shot = True
+
+
+def test_validating_a_zero_shot_model_needs_no_source(engine, target, tmp_path):
+    absent = MVTecAD(root=tmp_path / "absent")
+    datamodule = zero_shot(source=absent, source_categories=["bottle"], **target)
+    model = ZeroShotPadim(pre_trained=False, layers=["layer1"], n_features=5, visualizer=False)
+    engine().validate(model, datamodule=datamodule)
+    assert not (tmp_path / "absent").exists()
+    assert not hasattr(datamodule, "test_data")
+
+
+def test_validate_reads_the_calibration_share(engine, source, target):
+    model = padim()
+    engine().fit(model, datamodule=zero_shot(**source))
+    datamodule = zero_shot(**source, **target)
+    engine().validate(model, datamodule=datamodule)
+    assert not hasattr(datamodule, "test_data")
+    assert type(datamodule.val_data) is AuxiliaryDataset
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give source .* target .* or both"),
+        ({"source": "Visaa"}, "Unknown datamodule 'Visaa' as source. Known are .*Visa"),
+        ({"source": "Visa", "source_split": "val"}, "source_split must be 'test', 'train' or 'all', got 'val'"),
+        ({"source": "Visa", "calibration_ratio": 0.0}, "calibration_ratio must lie between 0 and 1"),
+        ({"source": "Visa", "calibration_ratio": 1.0}, "calibration_ratio must lie between 0 and 1"),
+        ({"source": "Visa", "max_images_per_class": 0}, "max_images_per_class must be at least 1"),
+        ({"source": "Visa", "max_anomalies_per_class": -1}, "max_anomalies_per_class must be at least 1"),
+        ({"source": "BTech", "source_categories": ["04"]}, "Unknown source_categories 04. The source has 01, 02, 03"),
+        ({"target": "BTech", "target_categories": ["04"]}, "Unknown target_categories 04. The target has 01, 02, 03"),
+        ({"source": "BTech", "exclude_classes": ["4"]}, "Unknown exclude_classes 4. The source has 01, 02, 03"),
+        ({"source": "BTech", "exclude_classes": ["01", "02", "03"]}, "leaves no class"),
+        (
+            {"source": "BTech", "class_words": {"1": "x"}},
+            "class_words names unknown categories 1. Known are 01, 02, 03",
+        ),
+        ({"source": "BTech", "target": "BTech"}, r"share 01, 02, 03.*exclude_classes: \[01, 02, 03\]"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ZeroShot(**arguments)
+
+
+def test_stages_without_their_data(source, target):
+    with pytest.raises(ValueError, match=r"no source to train on: give --data\.source"):
+        zero_shot(**target).setup("fit")
+    with pytest.raises(ValueError, match=r"no target to test on: give --data\.target"):
+        zero_shot(**source).setup("test")
+
+
+def test_source_without_anomalies(folder, root):
+    with pytest.raises(ValueError, match="has no anomalous images to learn from"):
+        zero_shot(source=Folder(**folder(abnormal=0))).setup("fit")
+    with pytest.raises(ValueError, match=r"split 'train'\) has no anomalous images"):
+        zero_shot(source=MVTecAD(root=root), source_categories=["cable"], source_split="train").setup("fit")
+
+
+def test_shared_files(folder, tmp_path):
+    """Through other names and links: the same file is the same image."""
+    arguments = folder("screws")
+    (tmp_path / "link").symlink_to(tmp_path / "screws")
+    other = Folder(**{**arguments, "name": "nails", "root": str(tmp_path / "link")})
+    with pytest.raises(ValueError, match=r"10 images are in source and target.*exclude_classes: \[screws\]"):
+        zero_shot(source=Folder(**arguments), target=other).setup("fit")
+    zero_shot(target=other).setup("test")
+
+
+def test_category_shared_over_splits(root):
+    """Other images of the same object are no unseen object."""
+    arguments = {"source_categories": ["cable"], "target_categories": ["cable"], "source_split": "train"}
+    with pytest.raises(ValueError, match="share cable"):
+        zero_shot(source=MVTecAD(root=root), target=MVTecAD(root=root, test_split_mode="none"), **arguments)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_absent_and_empty_folders(folder, tmp_path, role):
+    stage = {"source": "fit", "target": "test"}[role]
+    absent = Folder("parts", root=tmp_path / "absent", normal_dir="normal")
+    with pytest.raises(RuntimeError, match=r"Cannot set up parts: Path does not exist: .*absent"):
+        zero_shot(**{role: absent}).setup(stage)
+    arguments = folder()
+    for image in Path(arguments["root"], "normal").iterdir():
+        image.unlink()
+    with pytest.raises(RuntimeError, match=r"Cannot set up parts: Found 0 .* images in .*/normal"):
+        zero_shot(**{role: Folder(**arguments)}).setup(stage)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_folder(folder):
+    arguments = folder()
+    directory = Path(arguments["root"], "normal")
+    directory.chmod(0)
+    try:
+        with pytest.raises(RuntimeError, match=r"Cannot set up parts: .*[Pp]ermission"):
+            zero_shot(source=Folder(**arguments)).setup("fit")
+    finally:
+        directory.chmod(0o755)
+
+
+def test_real_images(magnetic_tile, real):
+    names = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/colour"}
+    hazelnut = Folder("hazelnut", root=real / "hazelnut_toy", mask_dir="ground_truth/colour", **names)
+    datamodule = zero_shot(
+        source=Folder(**magnetic_tile()), target=hazelnut, augmentations=Resize((64, 64), antialias=True)
+    )
+    datamodule.setup()
+    assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (36, 4, 23)
+    batch = next(iter(datamodule.train_dataloader()))
+    assert set(batch.class_name) == {"magnetic tile"}
+    batch = next(iter(datamodule.test_dataloader()))
+    assert (set(batch.class_name), batch.gt_mask.shape) == ({"hazelnut"}, (8, 64, 64))
