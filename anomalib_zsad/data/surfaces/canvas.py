@@ -14,13 +14,13 @@ import math
 import zlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[Any]  # float32 throughout; numpy cannot say so of every expression
 Color = tuple[float, float, float]
 T = TypeVar("T")
 
@@ -341,7 +341,7 @@ def fill(size: int, shapes: Sequence[NDArray[np.floating]]) -> Field:
     return _down(canvas, size)
 
 
-def _down(canvas: NDArray[np.uint8], size: int) -> Field:
+def _down(canvas: Field, size: int) -> Field:
     if canvas.shape[0] != size:
         canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     return canvas.astype(np.float32) * np.float32(1.0 / 255.0)
@@ -353,7 +353,7 @@ def lettering(dice: Dice, size: int, place: View, text: str, height: float, thic
     tall = 40
     scale = tall / 22.0
     (wide, _), _ = cv2.getTextSize(text, font, scale, round(tall * thickness))
-    canvas = np.zeros((tall * 2, wide + tall), np.uint8)
+    canvas: Field = np.zeros((tall * 2, wide + tall), np.uint8)
     cv2.putText(canvas, text, (tall // 2, round(tall * 1.5)), font, scale, 255, round(tall * thickness), cv2.LINE_AA)
     shrink = size * height * place.scale / 2 / tall
     if shrink < 0.6:

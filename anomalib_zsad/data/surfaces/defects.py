@@ -122,7 +122,8 @@ def crack(dice: Dice, surface: Surface, strength: float, extent: float) -> Surfa
     """A jagged dark line that branches and thins out."""
     reach = _reach(surface) * extent
     start, angle = _spot(dice, surface), dice.angle()
-    lines, widths = [], []
+    lines: list[Field] = []
+    widths: list[float] = []
 
     def grow(x: float, y: float, heading: float, steps: int, width: float, depth: int) -> None:
         points = [(x, y)]
@@ -375,17 +376,15 @@ def bend(dice: Dice, surface: Surface, strength: float, extent: float) -> Surfac
     map_x = ((x - dx + 1.0) * (size / 2) - 0.5).astype(np.float32)
     map_y = ((y - dy + 1.0) * (size / 2) - 0.5).astype(np.float32)
 
-    def warp(field: Field | None) -> Field | None:
-        return (
-            None if field is None else cv2.remap(field, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        )
+    def warp(field: Field) -> Field:
+        return cv2.remap(field, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     return replace(
         surface,
         color=warp(surface.color),
         height=warp(surface.height),
-        alpha=warp(surface.alpha),
-        ink=warp(surface.ink),
+        alpha=None if surface.alpha is None else warp(surface.alpha),
+        ink=None if surface.ink is None else warp(surface.ink),
     )
 
 
@@ -414,11 +413,12 @@ def print_fault(dice: Dice, surface: Surface, strength: float, extent: float) ->
         faulty = np.maximum(ink, min(0.75 * strength, 1.0) * ghost * spot)
     elif kind == 2:  # smeared
         length = max(round(dice(0.08, 0.14) * size), 3)
-        kernel = np.zeros((length, length), np.float32)
+        kernel: Field = np.zeros((length, length), np.float32)
         kernel[length // 2] = 1.0 / length
         turned = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), math.degrees(dice.angle()), 1.0)
         kernel = cv2.warpAffine(kernel, turned, (length, length))
-        smear = cv2.filter2D(ink, cv2.CV_32F, kernel / max(float(kernel.sum()), 1e-6))
+        kernel /= max(float(kernel.sum()), 1e-6)
+        smear = cv2.filter2D(ink, cv2.CV_32F, kernel)
         faulty = ink + (np.minimum(1.7 * smear, 0.9) - ink) * min(strength, 1.0) * spot
     else:  # blotted: ink where none belongs
         blot = smooth((spot - 0.55) * 4.0) * (0.6 + 0.2 * noise(dice, size, "fractal", 1.5))

@@ -68,7 +68,7 @@ def circuit_board(dice: Dice, size: int) -> Surface:
         round_pads = np.maximum(round_pads, inside(d, 0.03))
         holes = np.maximum(holes, inside(d + 0.026, 0.02))
     color = over(over(color, round_pads, bright), holes, (0.04, 0.04, 0.04))
-    parts = []
+    parts: list[tuple[float, float, float]] = []
     ink = np.zeros_like(copper)
     for _ in range(3 + dice.below(3)):
         a, b, kind = dice(-0.7, 0.7), dice(-0.7, 0.7), dice.below(3)
@@ -120,7 +120,8 @@ def microchip(dice: Dice, size: int) -> Surface:
     half = dice(0.36, 0.55)
     count = dice.pick((3.0, 4.0, 5.0))
     body = box(u, v, 0.85, half, 0.03)
-    comb = wave(u * count + (0.5 if dice.chance(0.5) else 0.0)) - 0.55
+    phase = dice.pick((0.0, 0.5))
+    comb = wave(u * count + phase) - 0.55
     leads = np.maximum(np.maximum(np.abs(v) - half - 0.26, np.abs(u) - 0.8), -comb * (0.5 / count))
     distance = np.minimum(body, leads)
     base = dice.color("1c1c1f 333336 4c4745", 0.15)
@@ -137,7 +138,7 @@ def microchip(dice: Dice, size: int) -> Surface:
     for row in (-0.35, 0.25):
         spot = View(u, v, place.angle, place.scale, place.out(dice.bell(0.1), row * half))
         ink = np.maximum(ink, lettering(dice, size, spot, code(dice, 4 + dice.below(3)), 0.22))
-    pins = [(k + 0.5 * (wave(np.float32(0.5)) > 0)) / count for k in range(-3, 3)]
+    pins = [(k + 0.5 - phase) / count for k in range(-4, 5)]
     parts = tuple((*place.out(p, s * (half + 0.16)), 0.15 * place.scale) for p in pins if abs(p) < 0.8 for s in (-1, 1))
     return Surface(
         color,

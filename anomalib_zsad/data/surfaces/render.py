@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from anomalib_zsad.data.surfaces.catalogue import CLASSES, DEFECTS, caption
 from anomalib_zsad.data.surfaces.surface import develop, shoot, shoot_plan
 
 VISIBLE = 0.035  # least change of a channel, of 1, that counts as visible
+ENOUGH_CONTRAST = 0.09  # mean change in the mask
+ENOUGH_AREA = 0.0016  # share of the picture
 ATTEMPTS = 6
 
 
@@ -37,11 +39,16 @@ class Picture(NamedTuple):
     caption: str
 
 
-def visible_change(before: Field, after: Field) -> NDArray[np.bool_]:
-    """Where two pictures differ visibly, without specks and pinholes, ``(S, S)`` bool."""
-    change = cv2.absdiff(before, after).max(axis=2)
+def visible_change(before: Field, after: Field) -> tuple[NDArray[np.bool_], float]:
+    """Where two pictures ``(S, S, 3)`` differ visibly, without specks and pinholes.
+
+    Returns:
+        Mask ``(S, S)``, and the mean change in it, of the channel that changed most.
+    """
+    red, green, blue = cv2.split(cv2.absdiff(before, after))
+    change = np.maximum(np.maximum(red, green), blue)
     size = change.shape[0]
-    mask = (change > max(VISIBLE, 0.12 * float(change.max()))).astype(np.uint8)
+    mask: NDArray[Any] = (change > max(VISIBLE, 0.12 * float(change.max()))).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count > 2:
@@ -49,7 +56,8 @@ def visible_change(before: Field, after: Field) -> NDArray[np.bool_]:
         keep = areas >= max(3e-4 * size * size, 0.02 * areas[1:].max(), 3)
         keep[0] = False
         mask = keep[labels]
-    return mask.astype(bool)
+    visible = mask.astype(bool)
+    return visible, float(cv2.mean(change, visible.astype(np.uint8))[0])
 
 
 def render(
@@ -93,8 +101,8 @@ def render(
         extent = (1.25 - 0.5 * difficulty) * damage(0.85, 1.2)
         for _ in range(ATTEMPTS):
             after = shoot(DEFECTS[defect_type].draw(damage, surface, strength, extent), shot)
-            changed = visible_change(clean, after)
-            seen = _visibility(clean, after, changed)
+            changed, contrast = visible_change(clean, after)
+            seen = min(contrast / ENOUGH_CONTRAST, float(changed.mean()) / ENOUGH_AREA)
             if seen > best:
                 best, picture, mask = seen, after, changed
             if seen >= 1.0:
@@ -102,13 +110,3 @@ def render(
             strength *= 1.15
     sentence = caption(words, class_name, defect_type)
     return Picture(develop(picture, shot), mask, class_name, defect_type, sentence)
-
-
-def _visibility(before: Field, after: Field, mask: NDArray[np.bool_]) -> float:
-    """How well a change is seen; 1 is enough: in contrast, and in area."""
-    area = int(mask.sum())
-    if not area:
-        return 0.0
-    size = mask.shape[0]
-    contrast = float(cv2.absdiff(before, after).max(axis=2)[mask].mean())
-    return min(contrast / 0.09, area / (0.0016 * size * size))

@@ -33,30 +33,25 @@ def wood(dice: Dice, size: int) -> Surface:
     angle = lying(dice)
     place = view(size, angle, dice(0.8, 1.3), (dice.bell(0.5), dice.bell(0.5)))
     phase = place.v * dice(2.5, 5.0) + 0.35 * noise(dice, size, "fractal", 0.5, 1.0, angle)
-    dark_knot = 0.0
+    shade, joint = np.zeros_like(phase), np.zeros_like(phase)
     if dice.chance(0.35):
         du, dv = place.u - dice.bell(0.8), place.v - dice.bell(0.8)
         near = np.exp(-(du * du * 3.0 + dv * dv * 14.0) / dice(0.3, 0.6))
         phase += 1.6 * near
-        dark_knot = 0.55 * smooth(near * 4.0 - 2.9)
-    joint = 0.0
+        shade += 0.55 * smooth(near * 4.0 - 2.9)
     if dice.chance(0.4):
         line = place.v - dice.bell(0.6)
         right = inside(line, 2.0 / size)
         phase += right * dice(0.3, 3.0)
         joint = inside(np.abs(line) - 0.012, 3.0 / size)
-        dark_knot += 0.12 * dice.bell(1.0) * right
+        shade += 0.12 * dice.bell(1.0) * right
     rings = phase - np.floor(phase)
     fibre = noise(dice, size, "grain", 3.0, 55.0, angle)
     pores = np.maximum(noise(dice, size, "soft", 4.0, 42.0, angle) - 1.1, 0.0)
-    t = 0.6 * rings * rings * rings + 0.09 * fibre + 0.22 * pores + dark_knot
+    t = 0.6 * rings * rings * rings + 0.09 * fibre + 0.22 * pores + shade
     light = dice.color("dbab70 b8804c 8c5c38 ccb894")
     dark = (light[0] * 0.62, light[1] * 0.52, light[2] * 0.45)
-    color = (
-        over(ramp(t, light, dark), 0.85 * joint if dice else 0, (0.12, 0.08, 0.05))
-        if np.ndim(joint)
-        else ramp(t, light, dark)
-    )
+    color = over(ramp(t, light, dark), 0.85 * joint, (0.12, 0.08, 0.05))
     alpha, middle = sheet(dice, size)
     height = -0.012 * t - 0.03 * joint
     core = (light[0] * 0.95, light[1] * 0.85, light[2] * 0.7)
