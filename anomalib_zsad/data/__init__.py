@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ZeroShotItem,
     )
     from anomalib_zsad.data.datasets import AuxiliaryDataset, ZeroShotDataset
+    from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
     from anomalib_zsad.data.zero_shot import ZeroShot
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "AuxiliaryItem",
     "NumpyZeroShotBatch",
     "NumpyZeroShotItem",
+    "SyntheticSurfaces",
     "ZeroShot",
     "ZeroShotBatch",
     "ZeroShotDataset",
@@ -35,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in ("batches", "datasets", "auxiliary", "zero_shot"):
+        for module in ("batches", "datasets", "auxiliary", "zero_shot", "synthetic_surfaces"):
             if hasattr(source := import_module(f"{__name__}.{module}"), name):
                 return getattr(source, name)
     msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
