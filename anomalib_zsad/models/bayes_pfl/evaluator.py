@@ -33,9 +33,17 @@ class TransductiveScores(Scores):
         super().__init__(thresholds, exact_pixels)
         self.parts: dict[str, list[list[float]]] = defaultdict(list)
 
-    def add(self, scores: Array, labels: Array, *args, classes: Sequence[str] | None = None, **kwargs) -> None:
+    def add(
+        self,
+        scores: Array,
+        labels: Array,
+        maps: Array | None = None,
+        masks: Array | None = None,
+        classes: Sequence[str] | None = None,
+        has_mask: Array | None = None,
+    ) -> None:
         """Take in ``B`` images and the parts of their scores."""
-        super().add(scores, labels, *args, classes=classes, **kwargs)
+        super().add(scores, labels, maps, masks, classes, has_mask)
         for name, pair in zip(classes or [], self.batch_parts.tolist(), strict=True):
             self.parts[name].append(pair)
 
@@ -81,5 +89,5 @@ class OfficialEvaluator(PerClassEvaluator):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect what any evaluator does, and the parts of the scores."""
-        self.scores.batch_parts = pl_module.score_parts
+        self.scores.batch_parts = pl_module.score_parts  # type: ignore[assignment]
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)

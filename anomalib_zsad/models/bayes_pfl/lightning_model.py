@@ -4,13 +4,14 @@
 """BayesPFL as an anomalib model."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from anomalib.data import Batch
+from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
@@ -93,7 +94,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         )
         self.build(config, adapter)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with four learning rates: warm-up and cosine over stage 1, constant for what trains in stage 2."""
         config = self.config
         optimizer = Adam(parameter_groups(self.model), betas=(0.5, 0.999))
@@ -124,12 +125,12 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         super().on_train_epoch_start()
         stage = 1 if self.current_epoch < self.config.first_stage_epochs else 2
         if stage == 2 and self.model.stage.item() == 1:
-            optimizer = self.optimizers(use_pl_optimizer=False)
+            (optimizer,) = self.trainer.optimizers
             for parameter in self.model.text_map.parameters():  # as with a new optimizer
                 optimizer.state.pop(parameter, None)
         self.model.enter_stage(stage)
 
-    def _infer(self, batch: Batch) -> Batch:
+    def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":
             return super()._infer(batch)
         prediction = self.model.predict(batch.image, **self._words(batch))
@@ -142,7 +143,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         self._refuse_official()
         return super().to_torch(*args, **kwargs)
 
-    def to_onnx(self, *args, **kwargs) -> Path:
+    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX, which ``to_openvino`` starts with, too; not under official rules."""
         self._refuse_official()
         return super().to_onnx(*args, **kwargs)

@@ -21,7 +21,7 @@ def log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     return -0.5 * (variance.log() + (x - mean) ** 2 / variance).sum(-1)
 
 
-def divergence(posterior: Posterior) -> Tensor:
+def divergence(posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Sampled divergence ``log q(z_0) - log p(z_K)`` and, apart from it, the flows' log-determinant.
 
     Returns:
@@ -56,7 +56,8 @@ def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
     target = masks[:, None].bool()
     terms = focal_terms(torch.sigmoid(torch.where(target, logits, -logits)), gamma=2.0, eps=1e-8)
     share = target.to(terms.dtype)
-    return sum((terms * part).sum((0, 2, 3)) / (part.sum() + 1e-8) for part in (share, 1 - share))
+    foreground, background = ((terms * part).sum((0, 2, 3)) / (part.sum() + 1e-8) for part in (share, 1 - share))
+    return foreground + background
 
 
 def dice(logits: Tensor, masks: Tensor) -> Tensor:

@@ -106,16 +106,19 @@ class BayesPFLModel(MethodModel):
     """
 
     config: BayesPFLConfig
+    stage: Tensor
+    noise_context: Tensor
+    noise_state: Tensor
 
     def __init__(self, config: BayesPFLConfig) -> None:
         super().__init__(config)
         joint, width = self.sizes.embed_dim, self.sizes.vision.width
         self.layers = tuple(config.layers or ())
-        bank = (config.num_prompts, config.context_tokens, joint)
-        self.context_bank = nn.Parameter(nn.init.trunc_normal_(torch.empty(bank), std=0.02))
-        bank = (2, config.num_prompts, config.state_tokens, joint)
+        contexts = torch.empty(config.num_prompts, config.context_tokens, joint)
+        states = torch.empty(2, config.num_prompts, config.state_tokens, joint)
         around = torch.tensor([0.5, -0.5]).reshape(2, 1, 1, 1)  # normal, anomalous
-        self.state_bank = nn.Parameter(nn.init.trunc_normal_(torch.empty(bank), std=0.02) + around)
+        self.context_bank = nn.Parameter(nn.init.trunc_normal_(contexts, std=0.02))
+        self.state_bank = nn.Parameter(nn.init.trunc_normal_(states, std=0.02) + around)
         self.context_distribution = ContextDistribution(joint, width // 2, config.num_flows)
         self.state_distribution = StateDistribution(joint, width // 2, config.num_flows)
         self.attention = ResidualCrossAttention(len(self.layers), width, joint, config.num_heads)
@@ -160,7 +163,7 @@ class BayesPFLModel(MethodModel):
             return self.train_step(features, noise, pair, class_names)
         text, _, _ = self.speak(features.image, self.noise, class_names)
         text_score = self._text_score(features, text)
-        raw = sum(maps.mean(dim=1) for maps in self._probabilities(features.patches, text)) / len(self.layers)
+        raw = torch.stack([maps.mean(dim=1) for maps in self._probabilities(features.patches, text)]).mean(dim=0)
         score = 0.5 * text_score + 0.5 * self._map_score(raw, class_names)
         smooth = gaussian_smooth(raw, self.config.smoothing_sigma)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
@@ -236,7 +239,7 @@ class BayesPFLModel(MethodModel):
     def image_logits(self, features: ImageFeatures, text: Tensor) -> Tensor:
         """Image logits ``(B, 2, T)`` of the text features ``(B, 2, T, C)``, by the image branch of the stage."""
         pooled = F.normalize(self.image_map(features.image + self.pooling(features.patches)), dim=-1)
-        image = torch.where(self.stage == 2, pooled, F.normalize(features.image, dim=-1))
+        image = torch.where(self.stage.eq(2), pooled, F.normalize(features.image, dim=-1))
         texts = F.normalize(self.text_map(text), dim=-1)
         return self.image_scale.exp() * (texts @ image[:, None, :, None])[..., 0]
 
@@ -279,9 +282,8 @@ class BayesPFLModel(MethodModel):
         losses = {"image": F.cross_entropy(_wide(output.image_logits[..., output.pair]), labels.long())}
         if output.layer_logits is None:
             return losses
-        losses["divergence"] = self.config.divergence_weight * sum(
-            term.sum() for term in regularisation(output.context, output.state)
-        )
+        context, states = regularisation(output.context, output.state)
+        losses["divergence"] = self.config.divergence_weight * (context + states.sum())
         losses["orthogonality"] = orthogonality(output.text)
         if has_mask.any():
             logits, target = _wide(output.layer_logits[has_mask]), masks[has_mask]

@@ -237,18 +237,6 @@ def test_activation_can_be_chosen(build, images: torch.Tensor) -> None:
     assert not torch.allclose(maps[0], maps[2], atol=1e-4)
 
 
-def test_export_keeps_the_numbers(build, images: torch.Tensor) -> None:
-    model = build(class_name="bottle")
-    batch = torch.export.Dim("batch", min=1, max=8)
-    with torch.no_grad():
-        want = model(images)
-        program = torch.export.export(model, (images,), dynamic_shapes={"images": {0: batch}})
-        for number in (2, 1):
-            got = program.module()(images[:number])
-            torch.testing.assert_close(got.anomaly_map, want.anomaly_map[:number], atol=1e-5, rtol=0)
-            torch.testing.assert_close(got.pred_score, want.pred_score[:number], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
