@@ -63,7 +63,7 @@ def read_archive(path: Path) -> Archive:
     metadata: dict[str, str] = {}
     try:
         entries = dict(_read_entries(path, metadata))
-    except ArchiveError:
+    except (ArchiveError, PermissionError):
         raise
     except Exception as error:
         msg = (
