@@ -316,6 +316,10 @@ def _label(datamodules: list[AnomalibDataModule], categories: list[str] | None) 
     return [datamodule.name.replace("/", "-").replace("\\", "-") + single for datamodule in datamodules]
 
 
-def _file(path: str) -> tuple[int, int]:
-    status = os.stat(path)  # noqa: PTH116 - a hundred thousand of these
+def _file(path: str) -> tuple[int, int] | str:
+    """What a file is told by, under all its names."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a hundred thousand of these
+    except FileNotFoundError:  # a picture that is made, not read
+        return path
     return status.st_dev, status.st_ino

@@ -13,7 +13,14 @@ from anomalib.engine import Engine
 from anomalib.models import Padim
 from torchvision.transforms.v2 import Resize
 
-from anomalib_zsad.data import AuxiliaryBatch, AuxiliaryDataset, ZeroShot, ZeroShotBatch, ZeroShotDataset
+from anomalib_zsad.data import (
+    AuxiliaryBatch,
+    AuxiliaryDataset,
+    SyntheticSurfaces,
+    ZeroShot,
+    ZeroShotBatch,
+    ZeroShotDataset,
+)
 
 
 def zero_shot(**arguments):
@@ -231,8 +238,8 @@ def engine(tmp_path):
     )
 
 
-def padim():
-    return Padim(
+def padim(cls=Padim):
+    return cls(
         pre_trained=False, layers=["layer1"], n_features=5, visualizer=False,
         pre_processor=Padim.configure_pre_processor((32, 32)),
     )  # fmt: skip
@@ -273,7 +280,7 @@ class ZeroShotPadim(Padim):
 def test_validating_a_zero_shot_model_needs_no_source(engine, target, tmp_path):
     absent = MVTecAD(root=tmp_path / "absent")
     datamodule = zero_shot(source=absent, source_categories=["bottle"], **target)
-    model = ZeroShotPadim(pre_trained=False, layers=["layer1"], n_features=5, visualizer=False)
+    model = padim(ZeroShotPadim)
     engine().validate(model, datamodule=datamodule)
     assert not (tmp_path / "absent").exists()
     assert not hasattr(datamodule, "test_data")
@@ -385,3 +392,35 @@ def test_real_images(magnetic_tile, real):
     assert set(batch.class_name) == {"magnetic tile"}
     batch = next(iter(datamodule.test_dataloader()))
     assert (set(batch.class_name), batch.gt_mask.shape) == ({"hazelnut"}, (8, 64, 64))
+
+
+def test_pictures_that_are_no_files(folder):
+    made = SyntheticSurfaces(image_size=32, test_images=340)
+    datamodule = zero_shot(source=made, source_categories=["wood", "coin"], target=Folder(**folder()))
+    datamodule.setup()
+    assert set(datamodule.train_data.samples.class_name) == {"wood", "coin"}
+    datamodule = zero_shot(
+        source=made, target=made, source_categories=["wood"], target_categories=["coin"], max_images_per_class=4
+    )
+    datamodule.setup()
+    assert len(datamodule.train_data) + len(datamodule.val_data) == 4
+
+
+def test_data_is_prepared_for_the_stage_only(engine, root):
+    class Recorder(MVTecAD):
+        prepared = []  # noqa: RUF012
+
+        def prepare_data(self):
+            self.prepared.append(self.category)
+
+    arguments = {
+        "source": Recorder(root=root), "source_categories": ["bottle", "metal_nut"],
+        "target": Recorder(root=root), "target_categories": ["cable"],
+    }  # fmt: skip
+    zero_shot(**arguments).prepare_data()
+    assert Recorder.prepared == ["bottle", "metal_nut", "cable"]
+    model = padim(ZeroShotPadim)
+    for command, prepared in (("validate", []), ("fit", ["bottle", "metal_nut", "cable"]), ("test", ["cable"])):
+        Recorder.prepared.clear()
+        getattr(engine(), command)(model, datamodule=zero_shot(**arguments))
+        assert Recorder.prepared == prepared
