@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING, Any
 import _anomalib_zsad_autoload
 
 if TYPE_CHECKING:
+    from anomalib_zsad.data import SyntheticSurfaces as SyntheticSurfaces
     from anomalib_zsad.data import ZeroShot as ZeroShot
+    from anomalib_zsad.models.bayes_pfl import BayesPFL as BayesPFL
     from anomalib_zsad.models.promptmoe import PromptMoE as PromptMoE
 
 __version__ = "0.1.0"
 
 # The catalogue, class -> module that has it. A new class is added here and, for type checkers, above.
 MODELS = {
+    "BayesPFL": "anomalib_zsad.models.bayes_pfl",
     "PromptMoE": "anomalib_zsad.models.promptmoe",
 }
 DATAMODULES = {
+    "SyntheticSurfaces": "anomalib_zsad.data",
     "ZeroShot": "anomalib_zsad.data",
 }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -105,6 +106,29 @@ class Adapter:
         """
         check_tensors(self.tensors, module.state_dict())
         module.load_state_dict(self.tensors)
+
+
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """Read a pickled checkpoint of tensors without running any code in it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        AdapterError: If it is damaged, or holds anything but tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"Checkpoint {path} does not exist."
+        raise FileNotFoundError(msg)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        msg = f"{path} is damaged, or holds more than tensors; nothing in it was executed ({reason})."
+        raise AdapterError(msg) from error
+    if not isinstance(state, Mapping):
+        msg = f"{path} holds a {type(state).__name__}, not the mapping of tensors that a checkpoint is."
+        raise AdapterError(msg)
+    return state
 
 
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

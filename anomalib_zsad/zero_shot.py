@@ -24,6 +24,7 @@ from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
+from anomalib_zsad.visualization import ZeroShotVisualizer
 
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
@@ -63,16 +64,31 @@ class ZeroShotMixin(Base):
     def read(cls, arguments: Mapping[str, Any]) -> tuple[MethodConfig, Adapter | None]:
         """Resolve a constructor's arguments: its config and, if ``weights`` is given, the adapter."""
         weights = arguments.get("weights")
-        adapter = Adapter.load(weights, cls.__name__) if weights is not None else None
+        adapter = cls.load_adapter(weights) if weights is not None else None
         fields = {name: arguments[name] for name in cls.config_class.model_fields}
         return cls.config_class.resolve(fields, adapter.config if adapter else None), adapter
+
+    @classmethod
+    def load_adapter(cls, path: str | Path) -> Adapter:
+        """Read an adapter file, or a checkpoint that the method's authors released (``.pth``, ``.pt``)."""
+        return cls.convert(path) if Path(path).suffix in {".pth", ".pt"} else Adapter.load(path, cls.__name__)
+
+    @classmethod
+    def convert(cls, path: str | Path) -> Adapter:
+        """Turn a released checkpoint into an adapter. Methods with published weights override this.
+
+        Raises:
+            AdapterError: If there are none, or the file is not one of them.
+        """
+        msg = f"{path}: no released checkpoints of {cls.__name__} exist; its adapters are .safetensors files."
+        raise AdapterError(msg)
 
     def build(self, config: MethodConfig, adapter: Adapter | None) -> None:
         """Make the torch model. Called by the method's constructor right after anomalib's."""
         self.config = config
         self.zero_shot = adapter is not None
         self.model = self.model_class(config)
-        self._clip_sha256 = adapter.clip["sha256"] if adapter else None
+        self._clip_sha256 = adapter.clip.get("sha256") if adapter else None
         if adapter is not None:
             adapter.load_into(self.model)
             if adapter.calibration and isinstance(self.post_processor, CalibratedPostProcessor):
@@ -100,6 +116,11 @@ class ZeroShotMixin(Base):
         """Six metrics per class and their mean."""
         return PerClassEvaluator()
 
+    @staticmethod
+    def configure_visualizer() -> ZeroShotVisualizer:
+        """Pictures, each class in a folder of its own."""
+        return ZeroShotVisualizer()
+
     @property
     def learning_type(self) -> LearningType:
         """``ZERO_SHOT`` with an adapter, ``ONE_CLASS`` (trainable) without."""
@@ -124,6 +145,8 @@ class ZeroShotMixin(Base):
     def configure_model(self) -> None:
         """Read CLIP's weights; Lightning calls this before it moves the model to its device."""
         clip = self.model.load_clip()
+        if "random" in clip.name:
+            logger.warning("%s is a random tower for trying things out: scores say nothing about quality.", clip.name)
         # The frozen weights never change: nothing to synchronise between devices.
         self._ddp_params_and_buffers_to_ignore = [f"model.clip.{name}" for name, _ in clip.named_buffers()]
         self._check_clip()

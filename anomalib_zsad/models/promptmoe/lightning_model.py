@@ -9,6 +9,7 @@ from typing import Literal
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Adam
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.promptmoe.config import PromptMoEConfig
 from anomalib_zsad.models.promptmoe.torch_model import PromptMoEModel
+from anomalib_zsad.visualization import RoutingPicture
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
 
@@ -87,6 +89,11 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the picture of which experts fire, unless pictures are switched off."""
+        pictures = [] if self.visualizer is None else [RoutingPicture()]
+        return [*super().configure_callbacks(), *pictures]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a learning rate that rises linearly over the first epochs, step by step, and stays."""
