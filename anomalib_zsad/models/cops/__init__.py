@@ -3,6 +3,7 @@
 
 """CoPS: conditional prompt synthesis."""
 
+from anomalib_zsad.models.cops.lightning_model import CoPS
 from anomalib_zsad.models.cops.torch_model import CoPSModel
 
-__all__ = ["CoPSModel"]
+__all__ = ["CoPS", "CoPSModel"]

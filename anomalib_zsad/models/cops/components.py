@@ -25,7 +25,7 @@ class CrossAttention(Attention):
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:  # type: ignore[override]
         """Attention of ``queries`` ``(B or 1, Q, C)`` to ``tokens`` ``(B, L, C)``."""
         (query, key, value), biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q = self._split(F.linear(queries, query, biases[0])).expand(len(tokens), -1, -1, -1)
+        q = self._split(F.linear(queries, query, biases[0])).expand(tokens.shape[0], -1, -1, -1)
         k = self._split(F.linear(tokens, key, biases[1]))
         v = self._split(F.linear(tokens, value, biases[2]))
         return self._merge(F.scaled_dot_product_attention(q, k, v))

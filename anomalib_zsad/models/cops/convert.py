@@ -50,16 +50,14 @@ def convert_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
         AdapterError: If it is no CoPS checkpoint, or a tensor is missing, not known or of another shape.
     """
     found = state.get("prompt_learner")
-    if set(state) != {"prompt_learner"} or not isinstance(found, Mapping) or "t_n" not in found:
-        msg = (
-            f"This is no published CoPS checkpoint: expected {{'prompt_learner': tensors}} with t_n, t_a, ctx_pos and "
-            f"others, found the entries {sorted(map(str, state))[:5]}."
-        )
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        entries = ", ".join(sorted(map(str, state))[:5]) or "nothing"
+        msg = f"A published CoPS checkpoint is {{'prompt_learner': tensors}}; this file has {entries}."
         raise AdapterError(msg)
-    prototypes, width = found["t_n"].shape
-    length = found["ctx_pos"].shape[2] if "ctx_pos" in found else 0
-    deep = sum(key.startswith(_DEEP) for key in found)
-    count = found[f"{_DEEP}0"].shape[0] if f"{_DEEP}0" in found else 0
+    prototypes, width = _last_two(found, "t_n")
+    length, _ = _last_two(found, "ctx_pos")
+    count, _ = _last_two(found, f"{_DEEP}0")
+    deep = max(1, sum(key.startswith(_DEEP) for key in found))
     with_encoder = any(key.startswith("vae_encoder.") for key in found)
     layers = _EXTRACTOR | _DECODER | (_ENCODER if with_encoder else {})
     wanted = {
@@ -78,6 +76,13 @@ def convert_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
     }
     tensors |= {ours: {**encoder, **found}[key] for key, ours in (_EXTRACTOR | _DECODER | _ENCODER).items()}
     return {key: tensor.float() for key, tensor in tensors.items()}
+
+
+def _last_two(tensors: Mapping[str, Tensor], key: str) -> tuple[int, int]:
+    """Last dimensions of a tensor, of which the rest of the layout follows; 1 where there are none."""
+    shape = tuple(tensors[key].shape) if key in tensors else ()
+    *_, rows, columns = (1, 1, *shape)
+    return rows, columns
 
 
 def _shape(key: str, width: int) -> tuple[int, ...]:

@@ -74,16 +74,17 @@ class CoPSModel(MethodModel):
 
     config: CoPSConfig
     positions: ClassVar[Literal["bilinear"]] = "bilinear"
+    prior: Tensor
+    enlarge: Tensor
 
     def __init__(self, config: CoPSConfig) -> None:
         super().__init__(config)
         width = self.sizes.embed_dim
+        heads, deep_layers = config.num_heads or 1, config.deep_layers or 0  # a resolved config has numbers
         self.prompts = nn.Parameter(torch.empty(2, config.prompt_tokens, width).normal_(std=INIT_STD))
         self.queries = nn.Parameter(torch.empty(2, config.num_prototypes, width).normal_(std=INIT_STD))
-        self.deep_tokens = nn.Parameter(
-            torch.empty(config.deep_layers, config.deep_tokens, width).normal_(std=INIT_STD)
-        )
-        self.extractor = PrototypeExtractor(width, config.num_heads)
+        self.deep_tokens = nn.Parameter(torch.empty(deep_layers, config.deep_tokens, width).normal_(std=INIT_STD))
+        self.extractor = PrototypeExtractor(width, heads)
         self.vae = ClassVAE(width)
         # NumPy promises that this stream never changes, and fewer samples are the head of more: nothing needs storing.
         prior = np.random.RandomState(config.noise_seed).standard_normal((config.num_samples, width))
@@ -93,7 +94,9 @@ class CoPSModel(MethodModel):
     def _enlarge(self) -> Tensor:
         """Matrix ``(image_size, grid)`` of nearest up-sampling followed by the Gaussian, for one axis."""
         patch = self.sizes.vision.patch_size
-        nearest = torch.eye(self.config.image_size // patch).repeat_interleave(patch, dim=1)  # (grid, image_size)
+        nearest = torch.eye((self.config.image_size or 0) // patch).repeat_interleave(
+            patch, dim=1
+        )  # (grid, image_size)
         return gaussian_smooth(nearest[..., None], self.config.smoothing_sigma)[..., 0].T.contiguous()
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> CoPSOutput | InferenceBatch:
@@ -150,7 +153,7 @@ class CoPSModel(MethodModel):
         context, state, word = self.prompts[:, None].split(sizes, dim=2)  # (2, 1, tokens, C)
         states = state + (prototypes.flip(1) if config.swap_prototypes else prototypes)[:, :, None]  # (B, 2, 1, P, C)
         words = word + bias[:, None, :, None]  # (B or 1, 2, R, tokens, C)
-        leading = (len(prototypes), 2, bias.shape[1], -1, -1)
+        leading = (prototypes.shape[0], 2, bias.shape[1], -1, -1)
         vectors = torch.cat([part.expand(leading) for part in (context, states, words)], dim=3)
 
         prompts, ends = assemble_prompts(tower, vectors, [word_ids(".")])

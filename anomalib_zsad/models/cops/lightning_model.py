@@ -1,0 +1,91 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""CoPS as an anomalib model."""
+
+from pathlib import Path
+from typing import Literal
+
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.visualization import Visualizer
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from anomalib_zsad.models.base import document
+from anomalib_zsad.models.cops.config import CoPSConfig
+from anomalib_zsad.models.cops.torch_model import CoPSModel
+from anomalib_zsad.zero_shot import ZeroShotMixin
+
+
+@document(CoPSConfig)
+class CoPS(ZeroShotMixin, AnomalibModule):
+    """Zero-shot detection with prompts synthesised from each image's own prototypes (CoPS, CVPR 2026 Findings).
+
+    The prompt vectors, the prototype extractor, the deep text tokens and the variational auto-encoder of the class
+    vector are trained on auxiliary data with defects; both CLIP towers stay frozen. Prompts hold no class word. Without
+    ``weights`` the model trains; with ``weights`` it is a zero-shot model that tests, predicts and exports.
+
+    Args:
+        {fields}
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        pre_processor: Pre-processor, or whether to use CLIP's.
+        post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
+        evaluator: Evaluator, or whether to compute the six metrics per class.
+        visualizer: Visualizer, or whether to write pictures.
+
+    Example:
+        >>> model = CoPS(backbone="tiny-random", image_size=224)
+        >>> model.learning_type
+        <LearningType.ONE_CLASS: 'one_class'>
+    """
+
+    config_class = CoPSConfig
+    model_class = CoPSModel
+
+    config: CoPSConfig
+    model: CoPSModel
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        pretrained: str | None = None,
+        activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
+        image_size: int | None = None,
+        neighbourhood: int = 5,
+        reconstruction: bool = False,
+        rules: Literal["deployable", "official"] = "deployable",
+        official_target: Literal["visa", "other"] | None = None,
+        num_samples: int = 10,
+        noise_seed: int = 0,
+        context_tokens: int = 6,
+        num_prototypes: int = 6,
+        class_tokens: int = 2,
+        deep_layers: int | None = None,
+        deep_tokens: int = 4,
+        num_heads: int | None = None,
+        swap_prototypes: bool = True,
+        half_tokens: bool = True,
+        temperature: float = 0.07,
+        patch_weight: float = 4.0,
+        smoothing_sigma: float = 4.0,
+        learning_rate: float = 1e-3,
+        epochs: int = 10,
+        weights: str | Path | None = None,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        config, adapter = self.read(locals())
+        super().__init__(
+            pre_processor=self.components(config, pre_processor),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self.build(config, adapter)
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam at a constant learning rate."""
+        return Adam(self.model.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))
