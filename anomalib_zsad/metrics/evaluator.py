@@ -82,7 +82,7 @@ class PerClassEvaluator(Evaluator):
             batch.gt_label,
             batch.anomaly_map,
             batch.gt_mask,
-            classes=_class_names(batch, trainer),
+            classes=class_names(batch, trainer),
             has_mask=getattr(batch, "has_mask", None),
         )
 
@@ -109,7 +109,7 @@ class PerClassEvaluator(Evaluator):
                 pl_module.log(name, value)
 
 
-def _class_names(batch: ImageBatch, trainer: Trainer) -> list[str]:
+def class_names(batch: ImageBatch, trainer: Trainer) -> list[str]:
     datamodule = getattr(trainer, "datamodule", None)
     common = getattr(datamodule, "category", "") or getattr(datamodule, "name", "") or "all"
     unnamed = [""] * batch.batch_size

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from anomalib_zsad.metrics.evaluator import _class_names as classes_of
+from anomalib_zsad.metrics.evaluator import class_names as classes_of
 from anomalib_zsad.metrics.gather import gather
 from anomalib_zsad.visualization.routing_figure import draw_routing
 
