@@ -62,7 +62,7 @@ class SyntheticSurfacesDataset(AnomalibDataset):
     Example:
         >>> data = SyntheticSurfacesDataset(4, ["wood", "pill"], ["scratch", "crack"], image_size=64)
         >>> data.samples.image_path[1], data[1].image.shape
-        ('SyntheticSurfaces/pill/train/crack/000000.png', torch.Size([3, 64, 64]))
+        ('SyntheticSurfaces/pill/train/scratch/000000.png', torch.Size([3, 64, 64]))
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class SyntheticSurfaces(AnomalibDataModule):
         ValueError: If a name is unknown or a number is out of range.
 
     Example:
-        >>> from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
+        >>> from anomalib_zsad.data import SyntheticSurfaces
         >>> datamodule = SyntheticSurfaces(train_images=64, image_size=112, num_workers=0)
         >>> datamodule.setup()
         >>> batch = next(iter(datamodule.train_dataloader()))

@@ -17,10 +17,10 @@ from anomalib.visualization import ImageVisualizer
 from torchvision.transforms.v2 import Resize
 
 from anomalib_zsad.clip.tokenizer import tokenize
-from anomalib_zsad.data import AuxiliaryBatch, ZeroShot, ZeroShotBatch
+from anomalib_zsad.data import AuxiliaryBatch, SyntheticSurfaces, ZeroShot, ZeroShotBatch
 from anomalib_zsad.data.surfaces import CLASSES, DEFECTS, caption, members, render, visible_change
 from anomalib_zsad.data.surfaces.canvas import Dice
-from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces, SyntheticSurfacesDataset
+from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfacesDataset
 
 PAIRS = [(name, defect) for name, entry in CLASSES.items() for defect in entry.defects]
 
@@ -269,6 +269,15 @@ def test_serves_as_source_and_as_target_of_zero_shot():
     assert type(next(iter(tested.test_dataloader()))) is ZeroShotBatch
     assert len(tested.test_data) == 24
 
+    both = ZeroShot(
+        source=SyntheticSurfaces(test_classes="seen", **arguments),
+        target=SyntheticSurfaces(classes="unseen", **arguments),
+        num_workers=0,
+    )
+    both.setup()
+    assert set(both.train_data.samples.class_name) == set(members("seen", CLASSES))
+    assert set(both.test_data.samples.class_name) == set(members("unseen", CLASSES))
+
 
 def test_anomalibs_engine_trains_tests_and_draws_without_files(tmp_path):
     """Its own model resizes the pictures, its own visualizer writes them."""
@@ -296,7 +305,7 @@ def test_anomalibs_engine_trains_tests_and_draws_without_files(tmp_path):
 def test_is_an_anomalib_datamodule_that_reads_a_configuration(tmp_path):
     path = tmp_path / "data.yaml"
     path.write_text(
-        "class_path: anomalib_zsad.data.synthetic_surfaces.SyntheticSurfaces\n"
+        "class_path: SyntheticSurfaces\n"
         "init_args:\n  classes: [wood, coin]\n  test_classes: unseen\n  image_size: 64\n  anomaly_ratio: 0.25\n"
     )
     datamodule = AnomalibDataModule.from_config(path)

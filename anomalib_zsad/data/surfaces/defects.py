@@ -222,7 +222,7 @@ def _press(dice: Dice, surface: Surface, strength: float, extent: float) -> Surf
     body = _on(surface, _blob(dice, surface, radius, rough=dice(0.0, 0.15), soft=dice(0.9, 1.5), flatness=2.2))
     # Pressed-in material gets less light, raised material a little more.
     shade = 1.0 + (0.16 if strength > 0 else 0.14) * strength * body
-    height = surface.height + (0.5 * radius * strength) * body
+    height = surface.height + (0.42 * radius * strength) * body
     return replace(surface, color=surface.color * spread(shade), height=height)
 
 
@@ -417,8 +417,7 @@ def print_fault(dice: Dice, surface: Surface, strength: float, extent: float) ->
         kernel[length // 2] = 1.0 / length
         turned = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), math.degrees(dice.angle()), 1.0)
         kernel = cv2.warpAffine(kernel, turned, (length, length))
-        kernel /= max(float(kernel.sum()), 1e-6)
-        smear = cv2.filter2D(ink, cv2.CV_32F, kernel)
+        smear = cv2.filter2D(ink, cv2.CV_32F, kernel) / max(float(kernel.sum()), 1e-6)
         faulty = ink + (np.minimum(1.7 * smear, 0.9) - ink) * min(strength, 1.0) * spot
     else:  # blotted: ink where none belongs
         blot = smooth((spot - 0.55) * 4.0) * (0.6 + 0.2 * noise(dice, size, "fractal", 1.5))

@@ -270,7 +270,7 @@ def zipper(dice: Dice, size: int) -> Surface:
     )
     teeth = np.minimum(np.maximum(tooth_up, -9.0), tooth_down)
     shown = np.maximum(inside(tooth_up, 0.12), inside(tooth_down, 0.12)) * inside(np.abs(v) - reach, 0.03)
-    teeth_color = dice.tint(dice.pick(((0.75, 0.75, 0.77), (0.8, 0.65, 0.3), (0.2, 0.2, 0.22), tape)), 0.1)
+    teeth_color = dice.color("bfbfc4 cca64d 9e7a52 4c4c52", 0.1)
     color = over(color, shown, teeth_color)
     height = 0.03 * smooth(-teeth * 3.0) * shown + 0.006 * weave
     distance = np.abs(v) - dice(0.5, 0.9)

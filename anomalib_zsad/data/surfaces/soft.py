@@ -180,7 +180,7 @@ def foam(dice: Dice, size: int) -> Surface:
 
 
 def skin(dice: Dice, size: int) -> Surface:
-    """Skin-like tissue: fine creases, pores, freckles, veins that shine through, hairs."""
+    """Skin-like tissue: fine creases, pores, freckles, moles, veins that shine through."""
     crease = noise(dice, size, "creases", dice(26.0, 36.0), dice(16.0, 24.0), dice.angle())
     red = noise(dice, size, "fractal", 0.9)
     vein = clip01(1.0 - np.abs(noise(dice, size, "fractal", 0.45)) * 7.0)
@@ -189,10 +189,15 @@ def skin(dice: Dice, size: int) -> Surface:
     color = ramp(0.10 * red, base, (base[0] * 1.05, base[1] * 0.7, base[2] * 0.68)) * spread(shade)
     color = over(color, dice(0.05, 0.25) * vein, (base[0] * 0.62, base[1] * 0.68, base[2] * 0.82))
     if dice.chance(0.6):
-        freckle = smooth((0.2 - noise(dice, size, "bubbles", dice(8.0, 13.0))) * 9.0) * (
-            noise(dice, size, "soft", 4.0) > 0.7
+        freckle = (
+            dice(0.6, 1.2)
+            * smooth((0.2 - noise(dice, size, "bubbles", dice(8.0, 13.0))) * 9.0)
+            * (noise(dice, size, "soft", 4.0) > 0.7)
         )
         color = over(color, 0.45 * freckle, (base[0] * 0.6, base[1] * 0.45, base[2] * 0.38))
+    if dice.chance(0.5):
+        mole = smooth((0.16 - noise(dice, size, "bubbles", dice(2.5, 5.0))) * 14.0)
+        color = over(color, dice(0.4, 0.8) * mole, (base[0] * 0.5, base[1] * 0.36, base[2] * 0.3))
     height = 0.004 * smooth(crease * 2.0) + 0.02 * noise(dice, size, "fractal", 0.5)
     core = (0.55, 0.12, 0.1)
     return Surface(color, height, core=core, gloss=dice(0.05, 0.3), axis=dice.angle())
@@ -211,6 +216,5 @@ def scan(dice: Dice, size: int) -> Surface:
     matter -= dice(-0.15, 0.35) * center
     speckle = 1.0 + dice(0.06, 0.2) * noise(dice, size, "grain", 42.0)
     gray = (0.03 + body * matter * (1.0 - 0.3 * rim) + dice(0.2, 0.5) * rim) * speckle
-    tone = (1.0, 1.0, 1.0) if dice.chance(0.7) else (0.85, 0.95, 1.0)
-    color = ramp(clip01(gray), (0.0, 0.0, 0.0), tone)
-    return Surface(color, 0.0 * gray, core=(0.05, 0.05, 0.05), gloss=0.0, middle=(*place.center, 0.55))
+    color = spread(clip01(gray))
+    return Surface(color, 0.0 * gray, core=(0.05, 0.05, 0.05), gloss=0.0, gray=True, middle=(*place.center, 0.55))

@@ -39,6 +39,7 @@ class Surface:
         ink_color: Colour of the print.
         core: Colour of the material below its skin.
         gloss: Strength of the highlights, 0 to 1.
+        gray: Whether its picture knows no colours.
         thin: Whether a hole shows what lies behind.
         axis: Direction of the grain or of the long side, radians.
         middle: Centre and rough radius ``(x, y, r)``.
@@ -53,6 +54,7 @@ class Surface:
     ink_color: Color = (0.1, 0.1, 0.12)
     core: Color = (0.3, 0.25, 0.2)
     gloss: float = 0.1
+    gray: bool = False
     thin: bool = False
     axis: float = 0.0
     middle: tuple[float, float, float] = (0.0, 0.0, 1.0)
@@ -186,7 +188,7 @@ def shoot(surface: Surface, shot: Shot) -> Field:
         lit = shot.backdrop * spread(cv2.resize(low, (size, size), interpolation=cv2.INTER_LINEAR))
         picture = over(lit, surface.alpha, picture)
     picture *= shot.gain
-    if shot.gray:
+    if shot.gray or surface.gray:
         picture = spread(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
     sigma = shot.defocus * size / 2
     if sigma > 0.25:
