@@ -9,14 +9,28 @@ the classes and layers in dimension 0) and where the published name says nothing
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from anomalib_zsad.adapters import AdapterError, check_tensors
 
+
+class Training(NamedTuple):
+    """What a released file was trained with and does not tell."""
+
+    data: str
+    neighbourhood: int
+
+
+_RELEASED = {
+    "9fe3682d79f40b0acf8dde8808098e1365c161f8baefc0663e3131905704909c": Training("VisA", 5),
+    "ccb6caf98709e04d3e6faa35031c20114f9937f60d7a1e82834109e2b3bed1bf": Training("MVTec AD", 3),
+}
 _EXTRACTOR = {
     f"extractor.{published}.{kind}": f"extractor.{ours}.{kind}"
     for published, ours in {
@@ -76,6 +90,11 @@ def convert_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
     }
     tensors |= {ours: {**encoder, **found}[key] for key, ours in (_EXTRACTOR | _DECODER | _ENCODER).items()}
     return {key: tensor.float() for key, tensor in tensors.items()}
+
+
+def released_training(path: str | Path) -> Training | None:
+    """How one of the two released files was trained, known by the file's sha256; ``None`` for any other file."""
+    return _RELEASED.get(hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 def _last_two(tensors: Mapping[str, Tensor], key: str) -> tuple[int, int]:

@@ -9,11 +9,14 @@ from typing import Literal
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
+from anomalib_zsad.adapters import Adapter, read_checkpoint
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.cops.config import CoPSConfig
+from anomalib_zsad.models.cops.convert import convert_official, released_training
 from anomalib_zsad.models.cops.torch_model import CoPSModel
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
@@ -28,7 +31,8 @@ class CoPS(ZeroShotMixin, AnomalibModule):
 
     Args:
         {fields}
-        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        weights: Adapter file of an earlier training (``.safetensors``), or a released checkpoint (``.pth``). ``None``
+            starts a new model.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.
@@ -86,6 +90,19 @@ class CoPS(ZeroShotMixin, AnomalibModule):
         )
         self.build(config, adapter)
 
-    def configure_optimizers(self) -> Optimizer:
+    @classmethod
+    def convert(cls, path: str | Path) -> Adapter:
+        """Turn a released checkpoint (``{"prompt_learner": tensors}``) into an adapter.
+
+        The two published files are recognised and bring the neighbourhood they were trained with.
+        """
+        tensors = convert_official(read_checkpoint(path))
+        origin, training = {"released_checkpoint": Path(path).name}, released_training(path)
+        if training is None:
+            return Adapter(cls.__name__, {}, tensors, origin=origin)
+        config = {"neighbourhood": training.neighbourhood}
+        return Adapter(cls.__name__, config, tensors, origin={**origin, "data": training.data})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at a constant learning rate."""
         return Adam(self.model.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))

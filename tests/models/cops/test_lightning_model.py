@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from anomalib import LearningType
 from torch.optim import Adam
 
-from anomalib_zsad.adapters import Adapter
-from anomalib_zsad.models.cops import CoPS
-from anomalib_zsad.models.cops.convert import convert_official
+from anomalib_zsad.adapters import AdapterError
+from anomalib_zsad.models.cops import CoPS, convert
 
 TINY = {"backbone": "tiny-random", "image_size": 112}
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """An adapter made of weights in the released layout, for the small backbone."""
+    """A file in the released format, with the sizes of the small backbone."""
     width, generator = 64, torch.Generator().manual_seed(0)
     square = ("extractor.attn.out_proj", "extractor.mlp.c_fc", "extractor.mlp.c_proj", "vae_decoder.net.0",
               "vae_decoder.net.2")  # fmt: skip
@@ -31,11 +32,9 @@ def released(tmp_path_factory):
         **{f"extractor.ln_{i}.{kind}": (width,) for i in (1, 2) for kind in ("weight", "bias")},
     }  # fmt: skip
     tensors = {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
-    path = tmp_path_factory.mktemp("released") / "cops.safetensors"
-    clip = CoPS(**TINY).model.load_clip()
-    facts = {"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()}
-    config = {"backbone": "tiny-random"}
-    return Adapter("CoPS", config, convert_official({"prompt_learner": tensors}), clip=facts).save(path)
+    path = tmp_path_factory.mktemp("released") / "epoch_10.pth"
+    torch.save({"prompt_learner": tensors}, path)
+    return path
 
 
 def images(count=2):
@@ -58,11 +57,10 @@ def test_official_rules_need_the_target():
 
 @torch.no_grad()
 def test_released_weights_score_under_all_rules(released):
-    options = {"weights": released, "image_size": 112}
     rules = [{}, {"rules": "official", "official_target": "visa"}, {"rules": "official", "official_target": "other"}]
     scores = []
     for rule in rules:
-        model = CoPS(**options, **rule).eval()
+        model = CoPS(**TINY, weights=released, **rule).eval()
         assert model.learning_type is LearningType.ZERO_SHOT
         model.configure_model()
         scores.append(model(images()).pred_score)
@@ -72,18 +70,50 @@ def test_released_weights_score_under_all_rules(released):
 
 
 def test_released_weights_do_not_train_on(released):
-    model = CoPS(weights=released, image_size=112).train()
+    model = CoPS(**TINY, weights=released).train()
     with pytest.raises(RuntimeError, match="published CoPS files leave it out"):
         model.model(torch.zeros(1, 3, 112, 112))
 
 
+def test_a_known_file_brings_its_neighbourhood(released, monkeypatch):
+    assert CoPS(**TINY, weights=released).config.neighbourhood == 5
+    digest = hashlib.sha256(released.read_bytes()).hexdigest()
+    monkeypatch.setitem(convert._RELEASED, digest, convert.Training("MVTec AD", 3))
+    assert CoPS(**TINY, weights=released).config.neighbourhood == 3
+    assert CoPS(**TINY, weights=released, neighbourhood=1).config.neighbourhood == 1
+    assert CoPS.convert(released).origin == {"released_checkpoint": "epoch_10.pth", "data": "MVTec AD"}
+
+
+@torch.no_grad()
+def test_a_converted_file_scores_as_the_released_one(released, tmp_path):
+    direct = CoPS(**TINY, weights=released).eval()
+    path = CoPS.convert(released).save(tmp_path / "cops.safetensors")
+    assert torch.equal(CoPS(**TINY, weights=path).eval()(images()).pred_score, direct(images()).pred_score)
+
+
+def test_other_files_are_refused(released, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (tmp_path.joinpath("executed").touch, ())
+
+    torch.save({"prompt_learner": Code()}, tmp_path / "code.pth")
+    (tmp_path / "cut.pth").write_bytes(released.read_bytes()[:1000])
+    torch.save({"MyModel": {}}, tmp_path / "other.pth")
+    for name, message in (("code", "nothing in it was executed"), ("cut", "damaged"), ("other", "prompt_learner")):
+        with pytest.raises(AdapterError, match=message):
+            CoPS(**TINY, weights=tmp_path / f"{name}.pth")
+    with pytest.raises(AdapterError, match="of another shape"):
+        CoPS(weights=released)  # of the small width, for ViT-L
+    assert not (tmp_path / "executed").exists()
+
+
 def test_the_number_of_samples_may_differ_from_the_adapters(released):
-    few, more = (CoPS(weights=released, image_size=112, num_samples=count).model.prior for count in (3, 12))
+    few, more = (CoPS(**TINY, weights=released, num_samples=count).model.prior for count in (3, 12))
     assert torch.equal(few, more[:3])
 
 
 @torch.no_grad()
 def test_export_under_official_rules(released, tmp_path):
-    model = CoPS(weights=released, image_size=112, rules="official", official_target="visa")
+    model = CoPS(**TINY, weights=released, rules="official", official_target="visa")
     exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"].eval()
     assert torch.equal(exported(images()).pred_score, model.eval()(images()).pred_score)
