@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, 1 with a message on standard error if it failed."""
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_weights(nouns.add_parser("weights", help="published CLIP weights"))
+    _add_weights(nouns.add_parser("weights", help="published CLIP weights, and adapters from released checkpoints"))
+    schema = nouns.add_parser("schema", help="write the JSON Schemas that let editors check YAML configurations")
+    schema.add_argument("folder", type=Path, help="where to, one file for each method")
+    schema.set_defaults(run=_schema)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -36,6 +40,33 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     info.add_argument("backbone", help="open_clip's name, or tiny-random")
     info.add_argument("pretrained", nargs="?", help="tag, file, or random:SEED; never downloads")
     info.set_defaults(run=_info)
+
+    convert = verbs.add_parser("convert", help="make an adapter of a checkpoint that a method's authors released")
+    convert.add_argument("--method", required=True, help="bayes_pfl or cops")
+    convert.add_argument("checkpoint", type=Path, help="the released .pth file")
+    convert.add_argument("adapter", type=Path, help="the .safetensors file to write")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    import anomalib_zsad
+
+    methods = {module.rpartition(".")[2]: name for name, module in anomalib_zsad.MODELS.items()}
+    if options.method not in methods:
+        msg = f"unknown method {options.method!r}; choose from {', '.join(methods)}"
+        raise ValueError(msg)
+    if options.adapter.suffix != ".safetensors":
+        msg = f"an adapter is a .safetensors file, not {options.adapter.name}"
+        raise ValueError(msg)
+    adapter = getattr(anomalib_zsad, methods[options.method]).convert(options.checkpoint)
+    print(f"adapter    {adapter.save(options.adapter)}")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from anomalib_zsad.models.schema import write_schemas
+
+    for path in write_schemas(options.folder):
+        print(path)
 
 
 def _fetch(options: argparse.Namespace) -> None:

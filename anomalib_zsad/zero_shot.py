@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from anomalib import LearningType
+from anomalib.data import InferenceBatch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -230,9 +231,29 @@ class ZeroShotMixin(Base):
             return {}
         return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
 
+    def forward(self, batch: Tensor, *args, **kwargs) -> InferenceBatch:
+        """From pixels to calibrated predictions, as an exported model computes them.
+
+        A method may return a named tuple with more fields than anomalib's ``InferenceBatch``. They pass by the
+        post-processor and become outputs of the exported model. anomalib's own inferencers know its four fields only.
+
+        Args:
+            batch (Tensor): ``(B, 3, H, W)`` in [0, 1], any size.
+            *args: Not used.
+            **kwargs: Not used.
+        """
+        del args, kwargs  # These variables are not used.
+        predictions = self.model(batch if self.pre_processor is None else self.pre_processor(batch))
+        if self.post_processor is None:
+            return predictions
+        return predictions._replace(**self.post_processor(predictions)._asdict())
+
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
-        predictions = self.model(batch.image, **self._words(batch))
-        return batch.update(**predictions._asdict())
+        predictions = self.model(batch.image, **self._words(batch))._asdict()
+        extra = {name: value for name, value in predictions.items() if name not in InferenceBatch._fields}
+        if extra:
+            batch.extra_maps = extra  # type: ignore[attr-defined]
+        return batch.update(**predictions)
 
     def validation_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of the calibration share."""

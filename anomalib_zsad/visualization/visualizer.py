@@ -13,7 +13,7 @@ import torch
 from anomalib.data import ImageBatch, ImageItem, NumpyImageBatch, NumpyImageItem
 from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
-from anomalib.visualization.image.functional import add_text_to_image, dynamic_font_size
+from anomalib.visualization.image.functional import add_text_to_image, dynamic_font_size, visualize_anomaly_map
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
@@ -32,6 +32,9 @@ class ZeroShotVisualizer(ImageVisualizer):
 
     Score and verdict stand in the lower left corner (``text_config={"enable": False}`` removes all text). An image
     without a file is shown as the model saw it. A mask that is only filler (``has_mask`` False) is not shown.
+
+    Maps that a method gives beside the anomaly map (``batch.extra_maps``, see
+    :meth:`anomalib_zsad.zero_shot.ZeroShotMixin.forward`) follow to the right, each on its own scale.
 
     Takes the arguments of :class:`anomalib.visualization.ImageVisualizer`.
     """
@@ -66,6 +69,19 @@ class ZeroShotVisualizer(ImageVisualizer):
         style["size"] = style["size"] or dynamic_font_size(self.field_size)
         return add_text_to_image(picture, text, position=(10, picture.height - style["size"] - 12), **style)
 
+    def _beside(self, picture: Image.Image, maps: dict[str, torch.Tensor]) -> Image.Image:
+        """Add a panel for each extra map ``(1, H, W)``, coloured from its own minimum to its own maximum."""
+        panels = [picture]
+        for name, values in maps.items():
+            panel = visualize_anomaly_map(values.detach().float().cpu()[0], normalize=True).resize(self.field_size)
+            style = {key: value for key, value in self.text_config.items() if key != "enable"}
+            title = name.replace("_", " ").title()
+            panels.append(add_text_to_image(panel, title, **style) if self.text_config["enable"] else panel)
+        whole = Image.new("RGB", (sum(panel.width for panel in panels), picture.height))
+        for index, panel in enumerate(panels):
+            whole.paste(panel, (sum(before.width for before in panels[:index]), 0))
+        return whole
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -78,11 +94,13 @@ class ZeroShotVisualizer(ImageVisualizer):
         """Write the pictures of a batch; prediction ends here, too."""
         del outputs, dataloader_idx
         root = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        extra_maps: dict[str, torch.Tensor] = getattr(batch, "extra_maps", {})
         for index, item in enumerate(batch):
             has_file = item.image_path is not None and Path(item.image_path).is_file()
             shown = item if has_file else item.update(in_place=False, image=_seen(item, pl_module), image_path=None)
             picture = self._picture(shown)
             if picture is not None:
+                picture = self._beside(picture, {name: maps[index] for name, maps in extra_maps.items()})
                 picture.save(_output_path(item, f"{batch_idx:05}_{index:02}.png", root, trainer))
 
 

@@ -65,6 +65,10 @@ class BayesPFLConfig(MethodConfig):
     smoothing_sigma: float = Field(
         default=8.0, ge=0, description="Gaussian smoothing of the map at test time, in pixels; 0 is none."
     )
+    uncertainty_map: bool = Field(
+        default=False,
+        description="Also give the map of how far the sampled prompts disagree, in pictures and in exported models.",
+    )
     divergence_weight: float = Field(default=0.01, ge=0, description="Weight of the three divergence terms.")
     prompt_learning_rate: float = Field(
         default=1e-3, gt=0, description="Learning rate of prompt banks, flows and state inputs."

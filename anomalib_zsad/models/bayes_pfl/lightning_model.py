@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
+from anomalib_zsad.adapters import Adapter, read_checkpoint
 from anomalib_zsad.functional import gaussian_smooth
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
+from anomalib_zsad.models.bayes_pfl.convert import convert_official, official_stage
 from anomalib_zsad.models.bayes_pfl.evaluator import OfficialEvaluator
 from anomalib_zsad.models.bayes_pfl.schedule import parameter_groups, stage_factor
 from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
@@ -72,6 +74,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         num_heads: int = 4,
         top_fraction: float = 0.0075,
         smoothing_sigma: float = 8.0,
+        uncertainty_map: bool = False,
         divergence_weight: float = 0.01,
         prompt_learning_rate: float = 1e-3,
         temperature_learning_rate: float = 1e-2,
@@ -93,6 +96,12 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
+
+    @classmethod
+    def convert(cls, path: str | Path) -> Adapter:
+        """Turn a released checkpoint (``{"MyModel": tensors}``) into an adapter."""
+        tensors = convert_official(read_checkpoint(path), official_stage(path))
+        return Adapter(cls.__name__, {}, tensors, origin={"released_checkpoint": Path(path).name})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with four learning rates: warm-up and cosine over stage 1, constant for what trains in stage 2."""
@@ -129,6 +138,13 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
             for parameter in self.model.text_map.parameters():  # as with a new optimizer
                 optimizer.state.pop(parameter, None)
         self.model.enter_stage(stage)
+
+    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
+        # The released prompts keep the underscores of a category's name, where its own table does not rename it.
+        categories = getattr(batch, "category", None)
+        if self.config.rules == "official" and self.config.class_name is None and categories:
+            return {"class_names": [category.rpartition("/")[2] for category in categories]}
+        return super()._words(batch)
 
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":

@@ -89,6 +89,20 @@ class BayesPFLPrediction(NamedTuple):
     uncertainty: Tensor
 
 
+class UncertainBatch(NamedTuple):
+    """anomalib's ``InferenceBatch`` with one more field.
+
+    Attributes:
+        uncertainty_map (Tensor | None): ``(B, 1, H, W)``, see :class:`BayesPFLPrediction`; not smoothed.
+    """
+
+    pred_score: Tensor | None = None
+    pred_label: Tensor | None = None
+    anomaly_map: Tensor | None = None
+    pred_mask: Tensor | None = None
+    uncertainty_map: Tensor | None = None
+
+
 class BayesPFLModel(MethodModel):
     """Distributions over prompts, sampled; text features refined by the patches of each layer.
 
@@ -146,13 +160,17 @@ class BayesPFLModel(MethodModel):
             module.requires_grad_(stage == 2)
         self.text_map.requires_grad_(requires_grad=True)
 
-    def forward(self, images: Tensor, class_names: Sequence[str] | None = None) -> BayesPFLOutput | InferenceBatch:
+    def forward(
+        self, images: Tensor, class_names: Sequence[str] | None = None
+    ) -> BayesPFLOutput | InferenceBatch | UncertainBatch:
         """Score images.
 
         Args:
             images (Tensor): ``(B, 3, H, W)`` at the model's image size, normalised for CLIP.
             class_names (Sequence[str] | None): Class word of each image, used where the config has ``class_name=None``.
         """
+        if not self.training and self.config.uncertainty_map:
+            return self._with_uncertainty(images, class_names)
         features = self.look(images)
         if self.training:
             shape = (1, self.sizes.embed_dim)
@@ -167,6 +185,12 @@ class BayesPFLModel(MethodModel):
         score = 0.5 * text_score + 0.5 * self._map_score(raw, class_names)
         smooth = gaussian_smooth(raw, self.config.smoothing_sigma)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
+
+    def _with_uncertainty(self, images: Tensor, class_names: Sequence[str] | None) -> UncertainBatch:
+        found = self.predict(images, class_names)
+        smooth = gaussian_smooth(found.anomaly_map, self.config.smoothing_sigma)
+        score = 0.5 * found.text_score + 0.5 * found.map_score
+        return UncertainBatch(score, anomaly_map=smooth[:, None], uncertainty_map=found.uncertainty[:, None])
 
     def predict(self, images: Tensor, class_names: Sequence[str] | None = None) -> BayesPFLPrediction:
         """The parts of the score, the map of each layer, and how far the prompts disagree. Arguments as ``forward``."""
