@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anomalib_zsad.data import SyntheticSurfaces as SyntheticSurfaces
     from anomalib_zsad.data import ZeroShot as ZeroShot
     from anomalib_zsad.models.bayes_pfl import BayesPFL as BayesPFL
+    from anomalib_zsad.models.cops import CoPS as CoPS
     from anomalib_zsad.models.promptmoe import PromptMoE as PromptMoE
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 # The catalogue, class -> module that has it. A new class is added here and, for type checkers, above.
 MODELS = {
     "BayesPFL": "anomalib_zsad.models.bayes_pfl",
+    "CoPS": "anomalib_zsad.models.cops",
     "PromptMoE": "anomalib_zsad.models.promptmoe",
 }
 DATAMODULES = {

@@ -32,6 +32,8 @@ class MethodConfig(BaseModel):
     default_image_size: ClassVar[int] = 518
     fixed_by_adapter: ClassVar[frozenset[str]] = frozenset({"backbone"})
     """Fields that shape the learned tensors: they cannot differ from the adapter's."""
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how to use a model and not how it was trained: an adapter's values do not matter."""
 
     backbone: str | None = Field(
         default=None,
@@ -58,8 +60,8 @@ class MethodConfig(BaseModel):
     def resolve(cls, arguments: Mapping[str, Any], adapter: Mapping[str, Any] | None = None) -> Self:
         """Make a complete config from constructor arguments and, if there is one, from an adapter's config.
 
-        A field left at its default takes the adapter's value. A field that differs from both wins, unless it shapes
-        the learned tensors (:attr:`fixed_by_adapter`).
+        A field left at its default takes the adapter's value (but for :attr:`never_from_adapter`). A field that differs
+        from both wins, unless it shapes the learned tensors (:attr:`fixed_by_adapter`).
 
         Args:
             arguments (Mapping[str, Any]): Values by field name.
@@ -71,6 +73,8 @@ class MethodConfig(BaseModel):
         """
         values = dict(arguments)
         for name, trained in (adapter or {}).items():
+            if name in cls.never_from_adapter:
+                continue
             default = cls.model_fields[name].default
             given = values.get(name, default)
             if given is None or given == default:

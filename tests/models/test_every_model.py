@@ -20,6 +20,7 @@ from anomalib import LearningType
 from anomalib.data import InferenceBatch
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, get_model
+from PIL import Image
 
 import anomalib_zsad
 from anomalib_zsad.adapters import AdapterError
@@ -195,7 +196,7 @@ def test_the_same_image_gets_the_same_score_in_another_process(trained) -> None:
 
 
 def test_checkpoint_is_small_and_complete(trained) -> None:
-    name, model, _ = trained
+    _name, model, _ = trained
     path = saved(trained, "*.ckpt")
     checkpoint = torch.load(path, weights_only=True)
     assert not [key for key in checkpoint["state_dict"] if ".clip." in key]
@@ -214,7 +215,7 @@ def test_checkpoint_is_small_and_complete(trained) -> None:
 
 
 def test_training_resumes_where_it_stopped(trained, auxiliary, tmp_path) -> None:
-    name, model, _ = trained
+    name, _model, _ = trained
     path = saved(trained, "*.ckpt")
     before = torch.load(path, weights_only=True)
     engine = Engine(default_root_dir=tmp_path, max_epochs=2, **QUIET)
@@ -295,3 +296,28 @@ def test_torch_export_reloads(trained, tmp_path) -> None:
     exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"].eval()
     with torch.no_grad():
         torch.testing.assert_close(exported(images(2)).pred_score, model.eval()(images(2)).pred_score)
+
+
+# ---- maps beside the anomaly map -------------------------------------------------------------------------------------
+
+EXTRA_MAPS = {
+    "BayesPFL": ("uncertainty_map", ["uncertainty_map"]),
+    "CoPS": ("distance_maps", ["normal_distance_map", "anomalous_distance_map"]),
+}
+
+
+@pytest.mark.parametrize("name", EXTRA_MAPS)
+def test_extra_maps_reach_pictures_and_graphs_and_change_no_score(name: str, parts, tmp_path) -> None:
+    option, fields = EXTRA_MAPS[name]
+    plain, model = build(name).eval(), build(name, **{option: True}).eval()
+    with torch.no_grad():
+        shown = model(images(2, 90))
+        assert torch.equal(shown.pred_score, plain(images(2, 90)).pred_score)
+    engine = Engine(default_root_dir=tmp_path, **QUIET)
+    engine.predict(model, data_path=Path(parts["gasket"]["root"]) / "cut" / "000.png")
+    (picture,) = Path(engine.trainer.default_root_dir).rglob("000.png")
+    assert Image.open(picture).width == 256 * (3 + len(fields))
+    graph = ov.Core().compile_model(str(model.to_onnx(tmp_path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    got = graph(images(2, 90).numpy())
+    for field in ("pred_score", "anomaly_map", *fields):
+        np.testing.assert_allclose(got[field], getattr(shown, field), rtol=0, atol=1e-4)

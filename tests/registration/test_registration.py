@@ -44,8 +44,8 @@ print(json.dumps(answers))
 """
 
 
-SNAKE = {"PromptMoE": "prompt_moe"}
-ARGUMENTS = {"ZeroShot": {"source": "Visa", "target": "MVTecAD"}}
+SNAKE = {"BayesPFL": "bayes_pfl", "CoPS": "cops", "PromptMoE": "prompt_moe"}
+ARGUMENTS = {"SyntheticSurfaces": {}, "ZeroShot": {"source": "Visa", "target": "MVTecAD"}}
 COMMANDS = [
     *((command, next(iter(MODELS))) for command in ("fit", "validate", "test", "export")),
     *(("train", path) for model in MODELS for path in (model, f"anomalib_zsad.{model}", f"anomalib.models.{model}")),

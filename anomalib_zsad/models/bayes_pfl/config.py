@@ -21,6 +21,8 @@ class BayesPFLConfig(MethodConfig):
         "layers", "num_prompts", "context_tokens", "state_tokens", "num_flows", "num_heads",
     }  # fmt: skip
 
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"rules", "uncertainty_map"})
+
     activation: Literal["recorded", "gelu", "quick_gelu"] = Field(
         default="gelu",
         description="Activation of the towers. The released code and checkpoints run OpenAI's weights with the exact "

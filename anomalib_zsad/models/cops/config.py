@@ -39,6 +39,8 @@ class CoPSConfig(MethodConfig):
         "swap_prototypes", "half_tokens",
     }  # fmt: skip
 
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"rules", "official_target", "distance_maps"})
+
     neighbourhood: int = Field(
         default=5,
         ge=1,
@@ -102,6 +104,11 @@ class CoPSConfig(MethodConfig):
     patch_weight: float = Field(default=4.0, ge=0, description="Weight of the focal and Dice losses.")
     smoothing_sigma: float = Field(
         default=4.0, ge=0, description="Gaussian smoothing of the map at test time, in pixels; 0 is none."
+    )
+    distance_maps: bool = Field(
+        default=False,
+        description="Also give the maps of the distances to the image's normal and anomalous prototypes, in pictures "
+        "and in exported models.",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of Adam.")
     epochs: int = Field(

@@ -73,6 +73,7 @@ class CoPS(ZeroShotMixin, AnomalibModule):
         temperature: float = 0.07,
         patch_weight: float = 4.0,
         smoothing_sigma: float = 4.0,
+        distance_maps: bool = False,
         learning_rate: float = 1e-3,
         epochs: int = 10,
         weights: str | Path | None = None,

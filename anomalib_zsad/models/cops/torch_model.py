@@ -62,6 +62,22 @@ class CoPSOutput(NamedTuple):
     bias: Tensor
 
 
+class PrototypeBatch(NamedTuple):
+    """anomalib's ``InferenceBatch`` with two more fields, enlarged and smoothed like the map whose weight they make.
+
+    Attributes:
+        normal_distance_map (Tensor | None): ``(B, 1, H, W)`` in [0, 2], distance to the image's normal prototypes.
+        anomalous_distance_map (Tensor | None): The same for its anomalous prototypes.
+    """
+
+    pred_score: Tensor | None = None
+    pred_label: Tensor | None = None
+    anomaly_map: Tensor | None = None
+    pred_mask: Tensor | None = None
+    normal_distance_map: Tensor | None = None
+    anomalous_distance_map: Tensor | None = None
+
+
 class CoPSModel(MethodModel):
     """Prompts synthesised for each image from its prototypes and from samples of a variational auto-encoder.
 
@@ -99,7 +115,7 @@ class CoPSModel(MethodModel):
         )  # (grid, image_size)
         return gaussian_smooth(nearest[..., None], self.config.smoothing_sigma)[..., 0].T.contiguous()
 
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> CoPSOutput | InferenceBatch:
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> CoPSOutput | InferenceBatch | PrototypeBatch:
         """Score images.
 
         Args:
@@ -160,27 +176,21 @@ class CoPSModel(MethodModel):
         deep = self.deep_tokens.half().to(self.deep_tokens) if config.half_tokens else self.deep_tokens
         return F.normalize(tower(prompts, ends[0], before_block=overwrite_tokens(deep)), dim=-1)
 
-    def _infer(self, alignment: Alignment) -> InferenceBatch:
+    def _infer(self, alignment: Alignment) -> InferenceBatch | PrototypeBatch:
         rule = self.config.rule
         image = alignment.image_logits.softmax(dim=-1)[:, 1]
         patch = alignment.probability[..., 1] * distance_weight(alignment.distances, rule.alpha)  # (B, L)
-        return InferenceBatch(
-            pred_score=rule.beta * image + (1 - rule.beta) * patch.amax(dim=-1),
-            anomaly_map=self._to_map(patch[:, None]),
+        score, anomaly_map = rule.beta * image + (1 - rule.beta) * patch.amax(dim=-1), self._to_map(patch[:, None])
+        if not self.config.distance_maps:
+            return InferenceBatch(pred_score=score, anomaly_map=anomaly_map)
+        normal, anomalous = self._to_map(alignment.distances.mT).split(1, dim=1)
+        return PrototypeBatch(
+            score, anomaly_map=anomaly_map, normal_distance_map=normal, anomalous_distance_map=anomalous
         )
 
     def _to_map(self, patches: Tensor) -> Tensor:
         """Enlarge and smooth ``(..., L)`` to ``(..., H, W)``."""
         return self.enlarge @ to_grid(patches) @ self.enlarge.T
-
-    def distance_maps(self, images: Tensor) -> Tensor:
-        """Maps ``(B, 2, H, W)`` in [0, 2]: distance to the normal and to the anomalous prototypes of the image.
-
-        Enlarged and smoothed like the anomaly map, of which they make the weight.
-        """
-        _, patches = self.encode(images)
-        patches = neighbourhood_mean(patches, self.config.rule.neighbourhood)
-        return self._to_map(prototype_distances(patches, self.extractor(self.queries, patches)).mT)
 
     def losses(self, output: CoPSOutput, labels: Tensor, masks: Tensor, has_mask: Tensor) -> dict[str, Tensor]:
         """Loss terms, weights included; their sum is the training loss.

@@ -216,19 +216,22 @@ def test_ranges_and_shapes(model, images):
     for values in (got.anomaly_map, got.pred_score):
         assert values.min() >= 0
         assert values.max() <= 1
-    maps = model.distance_maps(images)
-    assert maps.shape == (4, 2, SIZE, SIZE)
-    assert maps.min() >= 0
-    assert maps.max() <= 2
+    shown = build(distance_maps=True)(images)
+    for maps in (shown.normal_distance_map, shown.anomalous_distance_map):
+        assert maps.shape == (4, 1, SIZE, SIZE)
+        assert maps.min() >= 0
+        assert maps.max() <= 2
 
 
 @torch.no_grad()
 def test_distance_maps_show_the_distances(images):
-    model = build(smoothing_sigma=0)
+    model = build(smoothing_sigma=0, distance_maps=True)
     _, patches = model.encode(images)
     patches = neighbourhood_mean(patches, 5)
     distances = prototype_distances(patches, model.extractor(model.queries, patches))
-    shown = model.distance_maps(images)[:, :, ::PATCH, ::PATCH].flatten(2).mT
+    found = model(images)
+    maps = torch.cat([found.normal_distance_map, found.anomalous_distance_map], dim=1)
+    shown = maps[:, :, ::PATCH, ::PATCH].flatten(2).mT
     assert torch.equal(shown, distances)
 
 
