@@ -1,0 +1,122 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Batches whose predictions name the kind of defect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from anomalib.data import ImageBatch
+from torch import Tensor
+
+from anomalib_zsad.data.batches import NumpyZeroShotBatch, NumpyZeroShotItem, ZeroShotBatch, ZeroShotItem
+from anomalib_zsad.functional import upsample
+
+
+class TypedInferenceBatch(NamedTuple):
+    """anomalib's ``InferenceBatch`` with the kinds of defect: the output of models exported with ``export_types``.
+
+    Attributes:
+        pred_score (Tensor): As in ``InferenceBatch``, and so the next three.
+        pred_label (Tensor | None): Verdict on the image.
+        anomaly_map (Tensor): ``(B, 1, H, W)``.
+        pred_mask (Tensor | None): Verdict on each pixel.
+        type_maps (Tensor): ``(B, K, H, W)`` probability of every kind of defect.
+        type_scores (Tensor): ``(B, K)`` highest value of each map before up-sampling.
+    """
+
+    pred_score: Tensor
+    pred_label: Tensor | None
+    anomaly_map: Tensor
+    pred_mask: Tensor | None
+    type_maps: Tensor
+    type_scores: Tensor
+
+
+@dataclass
+class NumpyDefectTypeItem(NumpyZeroShotItem):
+    """Numpy form of :class:`DefectTypeItem`."""
+
+    type_grid: Any = None
+    type_scores: Any = None
+    type_names: Any = None
+
+
+@dataclass
+class NumpyDefectTypeBatch(NumpyZeroShotBatch):
+    """Numpy form of :class:`DefectTypeBatch`."""
+
+    item_class: ClassVar[type] = NumpyDefectTypeItem
+
+    type_grid: Any = None
+    type_scores: Any = None
+    type_names: Any = None
+
+
+class _TypeMaps:
+    """Maps at the size of the anomaly map, made when asked for: a folder of photographs would fill the memory."""
+
+    type_grid: Tensor | None
+    anomaly_map: Tensor | None
+    pred_mask: Tensor | None
+
+    @property
+    def type_maps(self) -> Tensor | None:
+        """Probability of every kind of defect, ``(B, K, H, W)``, without ``B`` for an item."""
+        if self.type_grid is None or self.anomaly_map is None:
+            return None
+        return upsample(self.type_grid, self.anomaly_map.shape[-1], align_corners=True)
+
+    @property
+    def type_map(self) -> Tensor | None:
+        """Number of the likeliest kind where ``pred_mask`` is true, counted from 1, and 0 elsewhere; ``(B, H, W)``."""
+        maps = self.type_maps
+        if maps is None or self.pred_mask is None:
+            return None
+        return torch.where(self.pred_mask.bool(), maps.argmax(dim=-3) + 1, 0)
+
+
+@dataclass
+class DefectTypeItem(_TypeMaps, ZeroShotItem):
+    """An image with the kinds of defect found in it.
+
+    Fields besides those of :class:`~anomalib_zsad.data.batches.ZeroShotItem`:
+        type_grid (Tensor | None): ``(K, g, g)`` probability of every kind at each patch.
+        type_scores (Tensor | None): ``(K,)`` highest of them.
+        type_names (tuple[str, ...] | None): The ``K`` words.
+    """
+
+    numpy_class: ClassVar[type] = NumpyDefectTypeItem
+
+    type_grid: Tensor | None = None
+    type_scores: Tensor | None = None
+    type_names: tuple[str, ...] | None = None
+
+
+@dataclass
+class DefectTypeBatch(_TypeMaps, ZeroShotBatch):
+    """A batch of :class:`DefectTypeItem`.
+
+    Fields besides those of :class:`~anomalib_zsad.data.batches.ZeroShotBatch`:
+        type_grid (Tensor | None): ``(B, K, g, g)`` probability of every kind at each patch.
+        type_scores (Tensor | None): ``(B, K)`` highest of them.
+        type_names (list[tuple[str, ...]] | None): The ``K`` words, for each image.
+    """
+
+    item_class: ClassVar[type] = DefectTypeItem
+    numpy_class: ClassVar[type] = NumpyDefectTypeBatch
+
+    type_grid: Tensor | None = None
+    type_scores: Tensor | None = None
+    type_names: list[tuple[str, ...]] | None = None
+
+    @classmethod
+    def of(cls, batch: ImageBatch) -> DefectTypeBatch:
+        """The same batch with room for the kinds of defect."""
+        values = {item.name: getattr(batch, item.name) for item in fields(batch) if item.init}
+        if values.get("has_mask") is None:
+            values["has_mask"] = torch.full((batch.batch_size,), batch.gt_mask is not None)
+        return cls(**values)

@@ -1,0 +1,211 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""DAPO as an anomalib model."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.visualization import Visualizer
+from pandas import DataFrame
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from anomalib_zsad.data.defect_tables import SYNONYMS, table_of
+from anomalib_zsad.data.words import ANOMALY
+from anomalib_zsad.functional import upsample
+from anomalib_zsad.models.base import document
+from anomalib_zsad.models.dapo.batches import DefectTypeBatch, TypedInferenceBatch
+from anomalib_zsad.models.dapo.config import DAPOConfig
+from anomalib_zsad.models.dapo.torch_model import DAPOModel
+from anomalib_zsad.visualization.defect_types import DefectTypeVisualizer, rank
+from anomalib_zsad.zero_shot import ZeroShotMixin
+
+logger = logging.getLogger(__name__)
+
+
+@document(DAPOConfig)
+class DAPO(ZeroShotMixin, AnomalibModule):
+    """Zero-shot detection that names the kind of defect (DAPO, arXiv 2512.09446).
+
+    Context vectors shared by all defect words, tokens in every layer of both CLIP towers and a linear map for each
+    tapped layer are trained on auxiliary data with defects; CLIP itself stays frozen. Without ``weights`` the model
+    trains; with ``weights`` it is a zero-shot model that tests, predicts and exports, with any defect words.
+
+    Args:
+        {fields}
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        pre_processor: Pre-processor, or whether to use CLIP's.
+        post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
+        evaluator: Evaluator, or whether to compute the six metrics per class.
+        visualizer: Visualizer, or whether to write pictures.
+
+    Example:
+        >>> model = DAPO(backbone="tiny-random", image_size=224, defect_types=["scratch", "dent"])
+        >>> model.defect_types = ["missing screw"]
+        >>> model.defect_types
+        ['missing screw']
+    """
+
+    config_class = DAPOConfig
+    model_class = DAPOModel
+
+    config: DAPOConfig
+    model: DAPOModel
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        pretrained: str | None = None,
+        activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
+        image_size: int | None = None,
+        layers: list[int] | None = None,
+        defect_types: list[str] | str | None = None,
+        normal_word: str = "flawless",
+        text_behaviour: Literal["released", "corrected"] = "released",
+        num_prompts: int = 10,
+        context_tokens: int = 5,
+        text_tokens: int = 4,
+        text_depth: int | None = None,
+        vision_tokens: int = 4,
+        vision_depth: int | None = None,
+        carry: float = 0.01,
+        temperature: float = 0.07,
+        image_score: Literal["global", "both"] = "global",
+        local_weight: float = 4.0,
+        focal_gamma: float = 2.0,
+        smoothing_sigma: float = 0.0,
+        export_types: bool = False,
+        learning_rate: float = 1e-3,
+        epochs: int = 2,
+        weights: str | Path | None = None,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        config, adapter = self.read(locals())
+        super().__init__(
+            pre_processor=self.components(config, pre_processor),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self.build(config, adapter)
+        self._words_from_data = config.defect_types is None
+        self._type_ids: dict[tuple[str, str], int] = {}
+
+    @property
+    def defect_types(self) -> list[str]:
+        """Words for the kinds of defect. Assigning others takes no training and leaves the image side as it is."""
+        return list(self.model.words)
+
+    @defect_types.setter
+    def defect_types(self, words: Sequence[str] | str) -> None:
+        self.config = self.config_class.resolve({**self.config.model_dump(), "defect_types": words})
+        self.model.config = self.config
+        self.model.name_defects(self.config.defect_types or ())
+        self.hparams.update({"defect_types": self.config.defect_types})
+
+    @staticmethod
+    def configure_visualizer() -> DefectTypeVisualizer:
+        """Pictures with one colour for each kind of defect."""
+        return DefectTypeVisualizer()
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam at a constant learning rate."""
+        return Adam(self.model.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))
+
+    # ---- words of the training data ------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Learn, before training, which kinds of defect the auxiliary data has."""
+        super().setup(stage)
+        samples: DataFrame | None = getattr(getattr(self.trainer.datamodule, "train_data", None), "samples", None)
+        if stage != "fit" or samples is None or "defect_type" not in samples:
+            return
+        words = _words_of(samples)
+        if self._words_from_data:
+            tables = [table.words for name in samples.dataset.unique() if (table := table_of(name))]
+            found = dict.fromkeys([word for table in tables for word in table] + [*filter(None, words.values())])
+            if found:
+                self.defect_types = list(found)
+        self._type_ids = {key: self._number(word) for key, word in words.items()}
+        logger.info("Training on the defect types: %s.", ", ".join(self.defect_types))
+
+    def _number(self, word: str | None) -> int:
+        """Number of a defect word, counted from 1; 0 if the kind is unknown."""
+        names = self.defect_types
+        if word is None:
+            return 0
+        for candidate in (word, SYNONYMS.get(word)):
+            if candidate in names:
+                return 1 + names.index(candidate)
+        msg = (
+            f"The training data has defects of type {word!r}, which is not among defect_types={names}. Add it, or leave "
+            "defect_types out to train on the words of the data; they can be changed after training."
+        )
+        raise ValueError(msg)
+
+    def _words(self, batch: ImageBatch) -> dict[str, Any]:
+        if not self.training:
+            return {}
+        keys = zip(batch.category, batch.defect_type, strict=True)
+        return {"types": torch.tensor([self._type_ids.get(key, 0) for key in keys], device=batch.image.device)}
+
+    # ---- predictions ---------------------------------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make room in test and prediction batches for what the model says about kinds of defect."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        wanted = self.trainer.testing or self.trainer.predicting
+        return DefectTypeBatch.of(batch) if wanted and isinstance(batch, ImageBatch) else batch
+
+    def _infer(self, batch: ImageBatch) -> ImageBatch:
+        prediction = self.model.predict(batch.image)
+        ranking = [
+            ", ".join(f"{word} {score:.2f}" for word, score in rank(self.model.words, scores))
+            for scores in prediction.type_scores.tolist()
+        ]
+        names = [self.model.words] * len(ranking)
+        return batch.update(**prediction._asdict(), type_names=names, explanation=ranking)
+
+    def forward(self, batch: Tensor, *args, **kwargs) -> InferenceBatch | TypedInferenceBatch:
+        """From pixels to calibrated predictions: what is exported."""
+        if not self.config.export_types:
+            return super().forward(batch, *args, **kwargs)
+        images = self.pre_processor(batch) if self.pre_processor else batch
+        prediction = self.model.predict(images)
+        result = InferenceBatch(pred_score=prediction.pred_score, anomaly_map=prediction.anomaly_map)
+        result = self.post_processor(result) if self.post_processor else result
+        type_maps = upsample(prediction.type_grid, prediction.anomaly_map.shape[-1], align_corners=True)
+        return TypedInferenceBatch(*result, type_maps=type_maps, type_scores=prediction.type_scores)
+
+    def to_onnx(self, *args, **kwargs) -> Path:
+        """Export to ONNX with the defect words in the metadata (``defect_types``, JSON); no text tower is in it."""
+        import onnx
+
+        path = super().to_onnx(*args, **kwargs)
+        graph = onnx.load(path, load_external_data=False)
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = "defect_types", json.dumps(self.defect_types)
+        onnx.save(graph, path)
+        return path
+
+
+def _words_of(samples: DataFrame) -> dict[tuple[str, str], str | None]:
+    """Defect word for each category and type of anomalous samples: the table's, else the type, ``None`` if unknown."""
+    words: dict[tuple[str, str], str | None] = {}
+    anomalous = samples[samples.label_index == 1]
+    for data_set, category, kind in set(zip(anomalous.dataset, anomalous.category, anomalous.defect_type, strict=True)):
+        table = table_of(data_set)
+        plain = None if kind == ANOMALY else kind
+        words[category, kind] = table.word(kind, category.rpartition("/")[2]) or plain if table else plain
+    return dict(sorted(words.items()))

@@ -1,0 +1,98 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Every defect folder of the published data sets has a word, and every product the words of its folders."""
+
+import pytest
+
+from anomalib_zsad.data.defect_tables import SYNONYMS, TABLES, table_of, words_of
+from anomalib_zsad.data.words import defect_word
+
+# Folders below <product>/test, as the data sets are published.
+MVTEC = {
+    "bottle": "broken_large broken_small contamination",
+    "cable": "bent_wire cable_swap combined cut_inner_insulation cut_outer_insulation missing_cable missing_wire "
+    "poke_insulation",
+    "capsule": "crack faulty_imprint poke scratch squeeze",
+    "carpet": "color cut hole metal_contamination thread",
+    "grid": "bent broken glue metal_contamination thread",
+    "hazelnut": "crack cut hole print",
+    "leather": "color cut fold glue poke",
+    "metal_nut": "bent color flip scratch",
+    "pill": "color combined contamination crack faulty_imprint pill_type scratch",
+    "screw": "manipulated_front scratch_head scratch_neck thread_side thread_top",
+    "tile": "crack glue_strip gray_stroke oil rough",
+    "toothbrush": "defective",
+    "transistor": "bent_lead cut_lead damaged_case misplaced",
+    "wood": "color combined hole liquid scratch",
+    "zipper": "broken_teeth combined fabric_border fabric_interior rough split_teeth squeezed_teeth",
+}
+MPDD = {
+    "bracket_black": "hole scratches",
+    "bracket_brown": "bend_and_parts_mismatch parts_mismatch",
+    "bracket_white": "defective_painting scratches",
+    "connector": "parts_mismatch",
+    "metal_plate": "major_rust scratches total_rust",
+    "tubes": "anomalous",
+}
+
+
+@pytest.mark.parametrize(("name", "listed"), [("MVTecAD", MVTEC), ("MPDD", MPDD)])
+def test_every_folder_has_a_word_and_every_product_its_folders_words(name, listed):
+    table = TABLES[name]
+    assert set(table.products) == set(listed)
+    for product, folders in listed.items():
+        assert {table.folders[folder] for folder in folders.split()} == set(table.products[product]), product
+
+
+def test_mvtec_has_the_published_ids():
+    assert sum(len(folders.split()) for folders in MVTEC.values()) == 73
+    words = words_of("MVTecAD")
+    numbers = {"bent": 1, "contamination": 5, "hole": 11, "thread": 17, "damaged": 20}
+    assert {word: 1 + words.index(word) for word in numbers} == numbers
+    assert len(words) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "products"), [("Visa", 18, 12), ("MPDD", 7, 6), ("MAD-Real", 2, 10), ("MAD-Sim", 3, 20), ("RealIAD", 8, 30)]
+)  # fmt: skip
+def test_tables_are_complete_and_consistent(name, words, products):
+    table = TABLES[name]
+    assert (len(table.words), len(table.products)) == (words, products)
+    assert len(set(table.words)) == words
+    assert set(table.folders.values()) <= set(table.words)
+    used = {word for product in table.products.values() for word in product}
+    assert used == set(table.words)
+    assert all(len(set(product)) == len(product) for product in table.products.values())
+
+
+def test_mad_and_real_iad_folders_have_words():
+    assert [TABLES["MAD-Sim"].folders[name] for name in ("Stains", "Missing", "Burrs")] == ["stains", "missing", "burrs"]
+    assert set(TABLES["RealIAD"].folders) == {"AK", "BX", "CH", "HS", "PS", "QS", "YW", "ZW"}
+
+
+def test_types_as_batches_carry_them_find_their_word():
+    for name, listed in (("MVTecAD", MVTEC), ("MPDD", MPDD)):
+        table = TABLES[name]
+        for product, folders in listed.items():
+            for folder in folders.split():
+                word = table.word(defect_word(folder), product)
+                # a folder that only says that something is wrong has a word where the product has one kind only
+                lost = defect_word(folder) == "anomaly" and len(table.products[product]) > 1
+                assert word == (None if lost else table.folders[folder]), (product, folder)
+    assert TABLES["Visa"].word("anomaly", "candle") is None
+    assert TABLES["Visa"].word("anomaly", "capsules") == "bubble"
+    assert TABLES["MVTecAD"].word("dent", "bottle") is None
+
+
+def test_names_are_found_whatever_their_spelling():
+    assert table_of("real-iad") is table_of("RealIAD") is TABLES["RealIAD"]
+    assert table_of("MyParts") is None
+    assert words_of("mvtec-ad/bottle") == ("broken", "contamination")
+    synonyms = words_of("MVTecAD-synonyms")
+    assert len(synonyms) == len(set(synonyms)) == 20
+    assert set(SYNONYMS.values()) < set(synonyms)
+    with pytest.raises(ValueError, match="MVTecAD, Visa, MPDD"):
+        words_of("MyParts")
+    with pytest.raises(ValueError, match="candle, capsules"):
+        words_of("Visa/bottle")
