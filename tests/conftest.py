@@ -3,11 +3,16 @@
 
 """Small generated data and the small random backbone, for everything that runs a whole model."""
 
+import csv
+import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+REAL = Path(os.environ.get("ZSAD_DATA_DIR") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 TINY = {"backbone": "tiny-random", "image_size": 112}
 """Arguments that make any method small enough to train in seconds."""
@@ -53,3 +58,51 @@ def auxiliary(parts: dict[str, dict]):
     return ZeroShot(
         source=Folder(**parts["washer"]), target=Folder(**parts["gasket"]), num_workers=0, calibration_ratio=0.2
     )
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real images."""
+    if not (REAL / "magnetic_tile" / "index.csv").is_file():
+        pytest.skip(f"no real images at {REAL} (set ZSAD_DATA_DIR)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def magnetic_tile(real: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Links to some of the magnetic tiles, as arguments of anomalib's ``Folder``."""
+
+    def make(per_defect: int = 4, good: int = 20) -> dict[str, str]:
+        left = defaultdict(lambda: per_defect, good=good)
+        root = tmp_path_factory.mktemp("real") / "magnetic_tile"
+        with (real / "magnetic_tile" / "index.csv").open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                kind = row["type"]
+                if left[kind] == 0:
+                    continue
+                left[kind] -= 1
+                image = real / "magnetic_tile" / row["image"]
+                links = {root / ("normal" if kind == "good" else f"abnormal/{kind}") / image.name: image}
+                if row["mask"]:
+                    mask = real / "magnetic_tile" / row["mask"]
+                    links[root / "masks" / kind / mask.name] = mask
+                for link, file_path in links.items():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(file_path.resolve())
+        names = {"normal_dir": "normal", "abnormal_dir": "abnormal", "mask_dir": "masks"}
+        return {"name": "magnetic tile", "root": str(root), **names}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hazelnut(real: Path) -> dict[str, str]:
+    """The hazelnuts with paint spots, as arguments of anomalib's ``Folder``."""
+    return {
+        "name": "hazelnut",
+        "root": str(real / "hazelnut_toy"),
+        "normal_dir": "train/good",
+        "normal_test_dir": "test/good",
+        "abnormal_dir": "test/colour",
+        "mask_dir": "ground_truth/colour",
+    }

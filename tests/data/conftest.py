@@ -2,16 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small data sets: generated ones, and the real images laid out as anomalib's datamodules want them."""
 
-import csv
-import os
-from collections import defaultdict
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
-
-REAL = Path(os.environ.get("ZSAD_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def _paint(path, size=(24, 20), mark=False, seed=0):
@@ -74,40 +67,5 @@ def folder(tmp_path):
         arguments |= {"abnormal_dir": "abnormal"} if abnormal else {}
         arguments |= {"mask_dir": "masks"} if abnormal and masks else {}
         return arguments | ({"normal_test_dir": "fine"} if normal_test else {})
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def real():
-    """The folder of real images."""
-    if not (REAL / "magnetic_tile" / "index.csv").is_file():
-        pytest.skip(f"no real images at {REAL} (set ZSAD_DATA_DIR)")
-    return REAL
-
-
-@pytest.fixture
-def magnetic_tile(real, tmp_path):
-    """Links to some of the magnetic tiles, as arguments of anomalib's ``Folder``."""
-
-    def make(per_defect=4, good=20):
-        left = defaultdict(lambda: per_defect, good=good)
-        root = tmp_path / "magnetic_tile"
-        with (real / "magnetic_tile" / "index.csv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                kind = row["type"]
-                if left[kind] == 0:
-                    continue
-                left[kind] -= 1
-                image = real / "magnetic_tile" / row["image"]
-                links = {root / ("normal" if kind == "good" else f"abnormal/{kind}") / image.name: image}
-                if row["mask"]:
-                    mask = real / "magnetic_tile" / row["mask"]
-                    links[root / "masks" / kind / mask.name] = mask
-                for link, file_path in links.items():
-                    link.parent.mkdir(parents=True, exist_ok=True)
-                    link.symlink_to(file_path.resolve())
-        names = {"normal_dir": "normal", "abnormal_dir": "abnormal", "mask_dir": "masks"}
-        return {"name": "magnetic tile", "root": str(root), **names}
 
     return make

@@ -380,11 +380,9 @@ def test_unreadable_folder(folder):
         directory.chmod(0o755)
 
 
-def test_real_images(magnetic_tile, real):
-    names = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/colour"}
-    hazelnut = Folder("hazelnut", root=real / "hazelnut_toy", mask_dir="ground_truth/colour", **names)
+def test_real_images(magnetic_tile, hazelnut):
     datamodule = zero_shot(
-        source=Folder(**magnetic_tile()), target=hazelnut, augmentations=Resize((64, 64), antialias=True)
+        source=Folder(**magnetic_tile()), target=Folder(**hazelnut), augmentations=Resize((64, 64), antialias=True)
     )
     datamodule.setup()
     assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (36, 4, 23)
