@@ -1,0 +1,179 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""PromptAD as an anomalib model."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from anomalib import LearningType
+from anomalib.data import ImageBatch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from anomalib_zsad.adapters import Adapter
+from anomalib_zsad.data.auxiliary import class_names_of
+from anomalib_zsad.data.batches import AuxiliaryBatch
+from anomalib_zsad.data.episodes import drop_episodes, use_episodes
+from anomalib_zsad.models.base import document
+from anomalib_zsad.models.promptad.config import PromptADConfig
+from anomalib_zsad.models.promptad.few_shot import images_in_folder, normal_images
+from anomalib_zsad.models.promptad.torch_model import PromptADModel
+from anomalib_zsad.zero_shot import ZeroShotMixin
+
+
+@document(PromptADConfig)
+class PromptAD(ZeroShotMixin, AnomalibModule):
+    """Zero-shot detection with a normality and an abnormality branch, told by texts what to look for (WACV 2024).
+
+    The two branches are trained on auxiliary data with few labelled anomalies, from image labels alone; both CLIP
+    towers stay frozen. Without ``weights`` the model trains; with ``weights`` it is a zero-shot model that tests,
+    predicts and exports.
+
+    ``k_shot`` above 0 makes it a **few-shot** model, as the paper's few-shot setting does: normal images *of the
+    target* then say what normal is, instead of words. Its results are not zero-shot results. The thresholds stay those
+    of the zero-shot calibration.
+
+    Args:
+        {fields}
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        pre_processor: Pre-processor, or whether to use CLIP's.
+        post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
+        evaluator: Evaluator, or whether to compute the six metrics per class.
+        visualizer: Visualizer, or whether to write pictures.
+
+    Example:
+        >>> model = PromptAD(backbone="tiny-random", image_size=224, class_name="bolt",
+        ...                  class_definition="a steel bolt with a hexagonal head and a clean thread")
+        >>> model.learning_type
+        <LearningType.ONE_CLASS: 'one_class'>
+    """
+
+    config_class = PromptADConfig
+    model_class = PromptADModel
+
+    config: PromptADConfig
+    model: PromptADModel
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        pretrained: str | None = None,
+        activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
+        image_size: int | None = None,
+        layers: list[int] | None = None,
+        width: int = 64,
+        num_heads: int = 4,
+        branches: Literal["both", "abnormal", "normal"] = "both",
+        cross_view: bool = True,
+        interaction: bool = True,
+        class_name: str | None = None,
+        class_definition: str | None = None,
+        defect_types: list[str] | None = None,
+        k_shot: int = 0,
+        few_shot_source: str | Path | None = None,
+        top_fraction: float = 0.1,
+        margin: float = 5.0,
+        anomaly_repeats: int = 10,
+        mask_supervision: bool = False,
+        smoothing_sigma: float = 4.0,
+        learning_rate: float = 1e-4,
+        warmup_share: float = 0.05,
+        epochs: int = 30,
+        weights: str | Path | None = None,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        config, adapter = self.read(locals())
+        super().__init__(
+            pre_processor=self.components(config, pre_processor),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self.build(config, adapter)
+
+    @classmethod
+    def load_adapter(cls, path: str | Path) -> Adapter:
+        """Read an adapter file; what its training was told of a target does not belong to it."""
+        adapter = super().load_adapter(path)
+        config = {name: value for name, value in adapter.config.items() if name not in PromptADConfig.of_target}
+        return replace(adapter, config=config)
+
+    @property
+    def learning_type(self) -> LearningType:
+        """``ZERO_SHOT`` with an adapter, ``FEW_SHOT`` with ``k_shot`` as well, ``ONE_CLASS`` (trainable) without."""
+        return LearningType.FEW_SHOT if self.zero_shot and self.config.k_shot else super().learning_type
+
+    def setup(self, stage: str) -> None:
+        """Train in episodes of one class; for tests and predictions, look at the normal images of few-shot use."""
+        super().setup(stage)
+        datamodule = self.trainer.datamodule
+        if stage == "fit" and datamodule is not None:
+            use_episodes(datamodule, self.config.anomaly_repeats)
+        self.model.set_references(self._references() if stage in {"test", "predict"} else {})
+
+    def teardown(self, stage: str) -> None:
+        """Leave the datamodule as it was."""
+        super().teardown(stage)
+        if stage == "fit" and self.trainer.datamodule is not None:
+            drop_episodes(self.trainer.datamodule)
+
+    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
+        """The class words of auxiliary images, and those of the target unless the config describes it."""
+        described = self.config.class_name or self.config.class_definition or self.config.defect_types
+        if described and not isinstance(batch, AuxiliaryBatch):
+            return {}
+        return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
+
+    def _references(self) -> dict[str | None, Tensor]:
+        """Embeddings of the few-shot images by class word; ``None`` stands for every class that has none of its own.
+
+        Raises:
+            ValueError: If there are no such images, or the images of several classes for one described class.
+        """
+        config = self.config
+        if not config.k_shot:
+            return {}
+        if config.few_shot_source is not None:
+            return {None: self._embed(images_in_folder(config.few_shot_source, config.k_shot))}
+        datamodule = getattr(self._trainer, "datamodule", None)
+        if datamodule is None:
+            msg = f"k_shot={config.k_shot} needs normal images: give their folder as few_shot_source."
+            raise ValueError(msg)
+        by_word = {word: self._embed(images) for word, images in normal_images(datamodule, config.k_shot).items()}
+        return {**by_word, None: next(iter(by_word.values()))} if len(by_word) == 1 else {**by_word}
+
+    def _embed(self, images: Iterable[Tensor]) -> Tensor:
+        return self.model.embed(self.pre_processor(image[None])[0] if self.pre_processor else image for image in images)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with a learning rate that rises linearly over the first steps and stays."""
+        optimizer = AdamW(self.model.parameters(), lr=self.config.learning_rate)
+        warmup = max(1.0, self.config.warmup_share * self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def to_torch(self, *args, **kwargs) -> Path:
+        """Export for anomalib's ``TorchInferencer``, few-shot images included."""
+        self._prepare_export()
+        return super().to_torch(*args, **kwargs)
+
+    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
+        """Export to ONNX, which ``to_openvino`` starts with, too; few-shot images included."""
+        self._prepare_export()
+        return super().to_onnx(*args, **kwargs)
+
+    def _prepare_export(self) -> None:
+        """A graph is made for the class that the config describes, and has its text as a constant."""
+        if not self.model.has_references:
+            self.model.set_references(self._references())
