@@ -180,16 +180,16 @@ _REAL_IAD_PRODUCTS = {
 }
 _REAL_IAD = DefectTable(
     words=_split("pit, deformation, abrasion, scratch, damage, missing, foreign, contamination"),
-    folders={
-        "AK": "pit", "BX": "deformation", "CH": "abrasion", "HS": "scratch", "PS": "damage", "QS": "missing",
-        "YW": "foreign", "ZW": "contamination",
-    },  # fmt: skip
+    folders=_folders(
+        pit="AK", deformation="BX", abrasion="CH", scratch="HS", damage="PS", missing="QS", foreign="YW",
+        contamination="ZW",
+    ),
     products={
         product: tuple(_LETTERS[letter] for letter in letters)
         for letters, products in _REAL_IAD_PRODUCTS.items()
         for product in _split(products)
     },
-)
+)  # fmt: skip
 
 TABLES = {
     "MVTecAD": _MVTEC, "Visa": _VISA, "MPDD": _MPDD, "MAD-Real": _MAD_REAL, "MAD-Sim": _MAD_SIM, "RealIAD": _REAL_IAD,

@@ -66,7 +66,7 @@ def pixel_type_metrics(scores: np.ndarray, types: np.ndarray) -> TypeMetrics:
 
 
 def image_type_metrics(type_scores: np.ndarray, types: Sequence[int] | np.ndarray) -> dict[str, float]:
-    """How often the first kind in an image's ranking is its own. **This measure is ours; the literature has none.**
+    """How often the first kind in an image's ranking is its own; a measure of ours, the method defines none.
 
     Args:
         type_scores (np.ndarray): ``(N, K)`` score of each kind for each anomalous image.

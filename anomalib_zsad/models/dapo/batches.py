@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from anomalib.data import ImageBatch
@@ -14,26 +14,6 @@ from torch import Tensor
 
 from anomalib_zsad.data.batches import NumpyZeroShotBatch, NumpyZeroShotItem, ZeroShotBatch, ZeroShotItem
 from anomalib_zsad.functional import upsample
-
-
-class TypedInferenceBatch(NamedTuple):
-    """anomalib's ``InferenceBatch`` with the kinds of defect: the output of models exported with ``export_types``.
-
-    Attributes:
-        pred_score (Tensor): As in ``InferenceBatch``, and so the next three.
-        pred_label (Tensor | None): Verdict on the image.
-        anomaly_map (Tensor): ``(B, 1, H, W)``.
-        pred_mask (Tensor | None): Verdict on each pixel.
-        type_maps (Tensor): ``(B, K, H, W)`` probability of every kind of defect.
-        type_scores (Tensor): ``(B, K)`` highest value of each map before up-sampling.
-    """
-
-    pred_score: Tensor
-    pred_label: Tensor | None
-    anomaly_map: Tensor
-    pred_mask: Tensor | None
-    type_maps: Tensor
-    type_scores: Tensor
 
 
 @dataclass
@@ -80,7 +60,7 @@ class _TypeMaps:
 
 
 @dataclass
-class DefectTypeItem(_TypeMaps, ZeroShotItem):
+class DefectTypeItem(ZeroShotItem, _TypeMaps):
     """An image with the kinds of defect found in it.
 
     Fields besides those of :class:`~anomalib_zsad.data.batches.ZeroShotItem`:
@@ -97,7 +77,7 @@ class DefectTypeItem(_TypeMaps, ZeroShotItem):
 
 
 @dataclass
-class DefectTypeBatch(_TypeMaps, ZeroShotBatch):
+class DefectTypeBatch(ZeroShotBatch, _TypeMaps):
     """A batch of :class:`DefectTypeItem`.
 
     Fields besides those of :class:`~anomalib_zsad.data.batches.ZeroShotBatch`:
@@ -114,9 +94,9 @@ class DefectTypeBatch(_TypeMaps, ZeroShotBatch):
     type_names: list[tuple[str, ...]] | None = None
 
     @classmethod
-    def of(cls, batch: ImageBatch) -> DefectTypeBatch:
-        """The same batch with room for the kinds of defect."""
-        values = {item.name: getattr(batch, item.name) for item in fields(batch) if item.init}
-        if values.get("has_mask") is None:
-            values["has_mask"] = torch.full((batch.batch_size,), batch.gt_mask is not None)
-        return cls(**values)
+    def adopt(cls, batch: ImageBatch) -> None:
+        """Make room in a batch for the kinds of defect, in place: Lightning's callbacks hold this very object."""
+        has_mask = getattr(batch, "has_mask", None)
+        batch.__class__ = cls
+        if has_mask is None:
+            batch.has_mask = torch.full((batch.batch_size,), batch.gt_mask is not None)  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ class DAPOConfig(MethodConfig):
         "layers", "text_behaviour", "num_prompts", "context_tokens", "text_tokens", "text_depth", "vision_tokens",
         "vision_depth",
     }  # fmt: skip
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"type_maps"})
 
     layers: list[int] | None = Field(
         default=None,
@@ -73,10 +74,10 @@ class DAPOConfig(MethodConfig):
     smoothing_sigma: float = Field(
         default=0.0, ge=0, description="Gaussian smoothing of the anomaly map at test time, in pixels; 0 is none."
     )
-    export_types: bool = Field(
+    type_maps: bool = Field(
         default=False,
-        description="Let exported models return ``type_maps`` and ``type_scores``, too. Off, because the inferencers of "
-        "anomalib fail on outputs that are not their own.",
+        description="Whether exported models return ``type_maps`` and ``type_scores``, too. Predictions and pictures "
+        "have them anyway; anomalib's own inferencers read exports without them only.",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of Adam.")
     epochs: int = Field(

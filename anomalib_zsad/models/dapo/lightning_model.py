@@ -7,10 +7,10 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
@@ -18,11 +18,11 @@ from pandas import DataFrame
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.data.defect_tables import SYNONYMS, table_of
 from anomalib_zsad.data.words import ANOMALY
-from anomalib_zsad.functional import upsample
 from anomalib_zsad.models.base import document
-from anomalib_zsad.models.dapo.batches import DefectTypeBatch, TypedInferenceBatch
+from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from anomalib_zsad.models.dapo.config import DAPOConfig
 from anomalib_zsad.models.dapo.torch_model import DAPOModel
 from anomalib_zsad.visualization.defect_types import DefectTypeVisualizer, rank
@@ -82,7 +82,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         local_weight: float = 4.0,
         focal_gamma: float = 2.0,
         smoothing_sigma: float = 0.0,
-        export_types: bool = False,
+        type_maps: bool = False,
         learning_rate: float = 1e-3,
         epochs: int = 2,
         weights: str | Path | None = None,
@@ -99,7 +99,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
-        self._words_from_data = config.defect_types is None
+        self._words_from_data = self.config.defect_types is None
         self._type_ids: dict[tuple[str, str], int] = {}
 
     @property
@@ -109,7 +109,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
 
     @defect_types.setter
     def defect_types(self, words: Sequence[str] | str) -> None:
-        self.config = self.config_class.resolve({**self.config.model_dump(), "defect_types": words})
+        self.config = DAPOConfig.resolve({**self.config.model_dump(), "defect_types": words})
         self.model.config = self.config
         self.model.name_defects(self.config.defect_types or ())
         self.hparams.update({"defect_types": self.config.defect_types})
@@ -128,7 +128,8 @@ class DAPO(ZeroShotMixin, AnomalibModule):
     def setup(self, stage: str) -> None:
         """Learn, before training, which kinds of defect the auxiliary data has."""
         super().setup(stage)
-        samples: DataFrame | None = getattr(getattr(self.trainer.datamodule, "train_data", None), "samples", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        samples: DataFrame | None = getattr(getattr(datamodule, "train_data", None), "samples", None)
         if stage != "fit" or samples is None or "defect_type" not in samples:
             return
         words = _words_of(samples)
@@ -149,27 +150,24 @@ class DAPO(ZeroShotMixin, AnomalibModule):
             if candidate in names:
                 return 1 + names.index(candidate)
         msg = (
-            f"The training data has defects of type {word!r}, which is not among defect_types={names}. Add it, or leave "
-            "defect_types out to train on the words of the data; they can be changed after training."
+            f"The training data has defects of type {word!r}, which is not among defect_types={names}. Add it, or "
+            "leave defect_types out to train on the words of the data; they can be changed after training."
         )
         raise ValueError(msg)
 
-    def _words(self, batch: ImageBatch) -> dict[str, Any]:
-        if not self.training:
+    def _words(self, batch: Any) -> dict[str, Any]:
+        if not isinstance(batch, AuxiliaryBatch) or not self.training:
             return {}
-        keys = zip(batch.category, batch.defect_type, strict=True)
-        return {"types": torch.tensor([self._type_ids.get(key, 0) for key in keys], device=batch.image.device)}
+        keys = zip(batch.category or (), batch.defect_type or (), strict=True)
+        device = self.model.vision_tokens.device
+        return {"types": torch.tensor([self._type_ids.get(key, 0) for key in keys], device=device)}
 
     # ---- predictions ---------------------------------------------------------------------------------------------
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Make room in test and prediction batches for what the model says about kinds of defect."""
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
-        wanted = self.trainer.testing or self.trainer.predicting
-        return DefectTypeBatch.of(batch) if wanted and isinstance(batch, ImageBatch) else batch
-
-    def _infer(self, batch: ImageBatch) -> ImageBatch:
-        prediction = self.model.predict(batch.image)
+    def _infer(self, batch: ImageBatch) -> Any:
+        if self.trainer.testing or self.trainer.predicting:
+            DefectTypeBatch.adopt(batch)
+        prediction = self.model.predict(cast(Tensor, batch.image))
         ranking = [
             ", ".join(f"{word} {score:.2f}" for word, score in rank(self.model.words, scores))
             for scores in prediction.type_scores.tolist()
@@ -177,18 +175,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         names = [self.model.words] * len(ranking)
         return batch.update(**prediction._asdict(), type_names=names, explanation=ranking)
 
-    def forward(self, batch: Tensor, *args, **kwargs) -> InferenceBatch | TypedInferenceBatch:
-        """From pixels to calibrated predictions: what is exported."""
-        if not self.config.export_types:
-            return super().forward(batch, *args, **kwargs)
-        images = self.pre_processor(batch) if self.pre_processor else batch
-        prediction = self.model.predict(images)
-        result = InferenceBatch(pred_score=prediction.pred_score, anomaly_map=prediction.anomaly_map)
-        result = self.post_processor(result) if self.post_processor else result
-        type_maps = upsample(prediction.type_grid, prediction.anomaly_map.shape[-1], align_corners=True)
-        return TypedInferenceBatch(*result, type_maps=type_maps, type_scores=prediction.type_scores)
-
-    def to_onnx(self, *args, **kwargs) -> Path:
+    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX with the defect words in the metadata (``defect_types``, JSON); no text tower is in it."""
         import onnx
 

@@ -57,12 +57,33 @@ class DAPOPrediction(NamedTuple):
     type_scores: Tensor
 
 
+class TypedBatch(NamedTuple):
+    """anomalib's ``InferenceBatch`` with the kinds of defect, which exported graphs return as outputs.
+
+    Attributes:
+        pred_score (Tensor | None): As in ``InferenceBatch``, and so the next three.
+        pred_label (Tensor | None): Verdict on the image.
+        anomaly_map (Tensor | None): ``(B, 1, H, W)``.
+        pred_mask (Tensor | None): Verdict on each pixel.
+        type_maps (Tensor | None): ``(B, K, H, W)`` probability of every kind of defect, in [0, 1].
+        type_scores (Tensor | None): ``(B, K)``, see :class:`DAPOPrediction`.
+    """
+
+    pred_score: Tensor | None = None
+    pred_label: Tensor | None = None
+    anomaly_map: Tensor | None = None
+    pred_mask: Tensor | None = None
+    type_maps: Tensor | None = None
+    type_scores: Tensor | None = None
+
+
 class DAPOModel(MethodModel):
     """Prompts with defect words, tokens in every layer of both towers, maps for every kind of defect.
 
-    In training mode it returns :class:`DAPOOutput`, in evaluation mode anomalib's ``InferenceBatch`` with ``pred_score``
-    ``(B,)`` and ``anomaly_map`` ``(B, 1, H, W)``, both in [0, 1]; :meth:`predict` has the kinds of defect as well.
-    In evaluation mode the text is encoded once.
+    In training mode it returns :class:`DAPOOutput`, in evaluation mode anomalib's ``InferenceBatch`` with
+    ``pred_score`` ``(B,)`` and ``anomaly_map`` ``(B, 1, H, W)``, both in [0, 1]; :meth:`predict` has the kinds of
+    defect as well, and the result of an evaluation where the config has ``type_maps``. In evaluation mode the text is
+    encoded once.
 
     Args:
         config (DAPOConfig): A resolved config. Without ``defect_types`` the words are those of MVTec AD.
@@ -111,7 +132,7 @@ class DAPOModel(MethodModel):
         self._fresh = False
         self.text = None
 
-    def forward(self, images: Tensor, types: Tensor | None = None) -> DAPOOutput | InferenceBatch:
+    def forward(self, images: Tensor, types: Tensor | None = None) -> DAPOOutput | InferenceBatch | TypedBatch:
         """Score images.
 
         Args:
@@ -120,8 +141,13 @@ class DAPOModel(MethodModel):
                 where it is normal or unknown. Used in training only.
         """
         if not self.training:
-            prediction = self.predict(images)
-            return InferenceBatch(pred_score=prediction.pred_score, anomaly_map=prediction.anomaly_map)
+            found = self.predict(images)
+            if not self.config.type_maps:
+                return InferenceBatch(pred_score=found.pred_score, anomaly_map=found.anomaly_map)
+            type_maps = upsample(found.type_grid, images.shape[-1], align_corners=True)
+            return TypedBatch(
+                found.pred_score, anomaly_map=found.anomaly_map, type_maps=type_maps, type_scores=found.type_scores
+            )
         grids, logits = self._score(images)
         normal = grids[:, :, 0]
         own = 1 - normal

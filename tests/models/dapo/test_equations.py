@@ -39,7 +39,8 @@ def softmax(values: np.ndarray) -> np.ndarray:
 
 def layer_norm(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
     centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + norm.eps) * array(norm.weight) + array(norm.bias)
+    spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + norm.eps)
+    return centred / spread * array(norm.weight) + array(norm.bias)
 
 
 def block(x: np.ndarray, layer: torch.nn.Module, causal: bool) -> np.ndarray:
@@ -168,8 +169,9 @@ def test_forward_follows_the_equations(depth: int | None) -> None:
         np.testing.assert_allclose(array(output.type_maps[i]), own, atol=1e-6)
         smooth = gaussian_filter(up[:, 1:].sum(axis=1).mean(axis=0), 2.0)
         np.testing.assert_allclose(array(prediction.anomaly_map[i, 0]), smooth, atol=1e-6)
-        np.testing.assert_allclose(array(prediction.type_grid[i]), np.mean(maps, axis=0)[1:], atol=1e-6)
-        np.testing.assert_allclose(array(prediction.type_scores[i]), np.mean(maps, axis=0)[1:].max(axis=(1, 2)), atol=1e-6)
+        kinds = np.mean(maps, axis=0)[1:]
+        np.testing.assert_allclose(array(prediction.type_grid[i]), kinds, atol=1e-6)
+        np.testing.assert_allclose(array(prediction.type_scores[i]), kinds.max(axis=(1, 2)), atol=1e-6)
 
 
 def test_losses_follow_the_equation() -> None:
@@ -182,11 +184,12 @@ def test_losses_follow_the_equation() -> None:
     got = {key: value.item() for key, value in model.losses(model(images, types), labels, masks, known).items()}
 
     grids, logits = model._score(images)
-    up = array(torch.nn.functional.interpolate(grids.flatten(0, 1), size=(112, 112), mode="bilinear", align_corners=True))
-    up = up.reshape(4, len(model.layers), 3, 112, 112)
+    up = torch.nn.functional.interpolate(grids.flatten(0, 1), size=(112, 112), mode="bilinear", align_corners=True)
+    up = array(up).reshape(4, len(model.layers), 3, 112, 112)
     target = masks.numpy()
     probability = softmax(array(logits))
-    wanted = {"image": -np.mean([math.log(probability[i, int(labels[i])]) for i in range(4)]), "focal": 0.0, "dice": 0.0}
+    wanted = {"focal": 0.0, "dice": 0.0}
+    wanted["image"] = -np.mean([math.log(probability[i, int(labels[i])]) for i in range(4)])
     for layer in range(len(model.layers)):
         focal = np.zeros((4, 112, 112))
         for i in range(4):
