@@ -41,7 +41,7 @@ class ClipPreProcessor(PreProcessor):
     @property
     def image_size(self) -> int:
         """Side of the square in pixels."""
-        return self.transform.transforms[0].size[0]
+        return self.transform.transforms[0].size[0]  # type: ignore[union-attr]
 
     def forward(self, batch: Tensor) -> Tensor:
         """Resize and normalise ``(B, 3, H, W)`` images in [0, 1] to ``(B, 3, image_size, image_size)``."""

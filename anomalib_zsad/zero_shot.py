@@ -30,7 +30,6 @@ from anomalib_zsad.visualization import ZeroShotVisualizer
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
     from anomalib.models.components import AnomalibModule
-    from lightning.pytorch import Trainer
     from lightning.pytorch.utilities.types import STEP_OUTPUT
     from torch import nn
 
@@ -62,7 +61,7 @@ class ZeroShotMixin(Base):
     # ---- construction --------------------------------------------------------------------------------------------
 
     @classmethod
-    def read(cls, arguments: Mapping[str, Any]) -> tuple[MethodConfig, Adapter | None]:
+    def read(cls, arguments: Mapping[str, Any]) -> tuple[Any, Adapter | None]:
         """Resolve a constructor's arguments: its config and, if ``weights`` is given, the adapter."""
         weights = arguments.get("weights")
         adapter = cls.load_adapter(weights) if weights is not None else None
@@ -100,7 +99,8 @@ class ZeroShotMixin(Base):
     @staticmethod
     def components(config: MethodConfig, pre_processor: nn.Module | bool) -> nn.Module | bool:
         """The pre-processor for ``config``: anomalib configures its default one before it knows the image size."""
-        return ClipPreProcessor(config.image_size) if pre_processor is True else pre_processor
+        size = config.image_size or config.default_image_size
+        return ClipPreProcessor(size) if pre_processor is True else pre_processor
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> ClipPreProcessor:
@@ -162,13 +162,13 @@ class ZeroShotMixin(Base):
             raise AdapterError(msg)
 
     @property
-    def trainer(self) -> Trainer:
+    def trainer(self) -> Any:
         """The trainer this module is attached to."""
-        return LightningModule.trainer.fget(self)
+        return LightningModule.trainer.fget(self)  # type: ignore[attr-defined]
 
     @trainer.setter
-    def trainer(self, trainer: Trainer | None) -> None:
-        LightningModule.trainer.fset(self, trainer)
+    def trainer(self, trainer: Any) -> None:
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
         # The last moment at which Lightning still tells "not asked for" (None) from its default of 1000 epochs.
         if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.max_epochs is not None:
             return
@@ -255,7 +255,7 @@ class ZeroShotMixin(Base):
             batch.extra_maps = extra  # type: ignore[attr-defined]
         return batch.update(**predictions)
 
-    def validation_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
+    def validation_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:
         """Predict a batch of the calibration share."""
         del args, kwargs  # These variables are not used.
         return self._infer(batch)

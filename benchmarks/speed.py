@@ -61,7 +61,7 @@ def step_memory(name: str, options: argparse.Namespace, extra: dict[str, str]) -
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
     learned = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{name} batch {options.batch}: peak {peak():.2f} GB, {before:.2f} GB of it before the step; {learned:,} learned")
+    print(f"{name} batch {options.batch}: peak {peak():.2f} GB, {before:.2f} GB before the step; {learned:,} learned")
 
 
 def build(name: str, options: argparse.Namespace, extra: dict[str, str]) -> torch.nn.Module:

@@ -8,7 +8,7 @@ The parameter names (``attn.in_proj_weight``, ``ln_1``, ``mlp.c_fc`` ...) are th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,6 +98,10 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, activation: Activation) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
+
+    def __iter__(self) -> Iterator[Block]:
+        """Block after block."""
+        return iter(self.resblocks)  # type: ignore[arg-type]
 
 
 def insert_tokens(tokens: Tensor, carry: float = 0.0) -> BeforeBlock:

@@ -92,7 +92,7 @@ class TextTower(nn.Module):
             raise ValueError(msg)
         x = prompts[..., :length, :] + self.positional_embedding[:length]
         x = x.reshape(-1, length, width)
-        for index, block in enumerate(self.transformer.resblocks):
+        for index, block in enumerate(self.transformer):
             if before_block is not None:
                 x = before_block(index, x)
             x = block(x, causal=causal)

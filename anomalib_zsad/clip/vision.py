@@ -78,7 +78,7 @@ class VisionTower(nn.Module):
             taps (Sequence[int]): 1-based numbers of the blocks behind which patch tokens are taken.
             value_path_from (int | None): 1-based number of the first block of the value path. That path starts as the
                 input of this block and adds, block by block, the value-value attention of the plain path; it has no
-                MLP. When given, ``taps`` read the value path.
+                MLP. From this block on, ``taps`` read the value path.
             before_block (BeforeBlock | None): Edits the plain stream ``(B, 1 + extra + L, D)`` before a block.
 
         Returns:
@@ -88,9 +88,9 @@ class VisionTower(nn.Module):
         x = self.conv1(images).flatten(2).mT  # (B, L, D)
         x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.ln_pre(x + self.positional_embedding)
-        value = None
+        value: Tensor | None = None
         kept: dict[int, Tensor] = {}
-        for number, block in enumerate(self.transformer.resblocks, start=1):
+        for number, block in enumerate(self.transformer, start=1):
             if before_block is not None:
                 x = before_block(number - 1, x)
             if number == value_path_from:
@@ -100,7 +100,7 @@ class VisionTower(nn.Module):
             else:
                 x, value = block.dual(x, value)
             if number in taps:
-                kept[number] = (x if value_path_from is None else value)[:, -length:]
+                kept[number] = (x if value is None else value)[:, -length:]
         return VisionOutput(x[:, 0], tuple(kept[number] for number in taps))
 
     def project(self, tokens: Tensor, *, norm: bool = True) -> Tensor:

@@ -110,6 +110,7 @@ class PerClassEvaluator(Evaluator):
 
 
 def class_names(batch: ImageBatch, trainer: Trainer) -> list[str]:
+    """Name of the class that each image of a batch is counted under."""
     datamodule = getattr(trainer, "datamodule", None)
     common = getattr(datamodule, "category", "") or getattr(datamodule, "name", "") or "all"
     unnamed = [""] * batch.batch_size

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
@@ -34,6 +34,9 @@ class MethodConfig(BaseModel):
     """Fields that shape the learned tensors: they cannot differ from the adapter's."""
     never_from_adapter: ClassVar[frozenset[str]] = frozenset()
     """Fields that say how to use a model and not how it was trained: an adapter's values do not matter."""
+
+    if TYPE_CHECKING:
+        epochs: int  # every method has its own default
 
     backbone: str | None = Field(
         default=None,
@@ -163,6 +166,8 @@ class MethodModel(nn.Module):
     """
 
     clip: Clip | None
+    losses: Callable[..., dict[str, Tensor]]
+    """``losses(output, labels, masks, has_mask)``: the terms of the training loss, weights included."""
 
     def __init__(self, config: MethodConfig) -> None:
         super().__init__()
@@ -179,7 +184,7 @@ class MethodModel(nn.Module):
             from anomalib_zsad.clip.weights import load_clip
 
             clip = load_clip(
-                self.config.backbone,
+                self.config.backbone or self.config.default_backbone,
                 self.config.pretrained,
                 activation=self.config.activation,
                 image_size=self.config.image_size,

@@ -149,7 +149,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":
             return super()._infer(batch)
-        prediction = self.model.predict(batch.image, **self._words(batch))
+        prediction = self.model.predict(batch.image, **self._words(batch))  # type: ignore[arg-type]
         self.score_parts = torch.stack([prediction.text_score, prediction.map_score], dim=1)
         maps = gaussian_smooth(prediction.anomaly_map, self.config.smoothing_sigma)
         return batch.update(pred_score=self.score_parts.mean(dim=1), anomaly_map=maps[:, None])

@@ -93,7 +93,7 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
     def configure_callbacks(self) -> list[Callback]:
         """Add the picture of which experts fire, unless pictures are switched off."""
         pictures = [] if self.visualizer is None else [RoutingPicture()]
-        return [*super().configure_callbacks(), *pictures]
+        return [*super().configure_callbacks(), *pictures]  # type: ignore[misc]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a learning rate that rises linearly over the first epochs, step by step, and stays."""

@@ -96,7 +96,7 @@ def test_forward_follows_the_equations(features: str) -> None:
             total += layer_map
         mean = total / len(model.layers)
         unit = global_feature / np.linalg.norm(global_feature)
-        image_probability = softmax([unit @ text[0] / model.config.image_temperature, unit @ text[1] / model.config.image_temperature])[1]
+        image_probability = softmax([unit @ state / model.config.image_temperature for state in text])[1]
         score = 0.5 * (mean.max() + image_probability)
         assert abs(score - output.score[i].item()) < 1e-9
         assert abs(score - prediction.pred_score[i].item()) < 1e-9
@@ -111,7 +111,8 @@ def test_losses_follow_equation_8(supervision: str) -> None:
     labels, masks = torch.tensor([True, False, True]), torch.zeros(3, 112, 112, dtype=torch.bool)
     masks[0, 10:40, 20:90] = True
     masks[2, 60:65, 60:65] = True
-    got = {key: value.item() for key, value in model.losses(output, labels, masks, torch.ones(3, dtype=torch.bool)).items()}
+    terms = model.losses(output, labels, masks, torch.ones(3, dtype=torch.bool))
+    got = {key: value.item() for key, value in terms.items()}
 
     score, target = output.score.detach().numpy(), masks.numpy()
     bce = -np.mean([math.log(s) if y else math.log(1 - s) for s, y in zip(score, labels, strict=True)])
