@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,6 +58,8 @@ class ZeroShotMixin(Base):
     config: MethodConfig
     model: MethodModel
     zero_shot: bool
+    origin: dict[str, Any]
+    """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
     # ---- construction --------------------------------------------------------------------------------------------
 
@@ -88,7 +91,8 @@ class ZeroShotMixin(Base):
         self.config = config
         self.zero_shot = adapter is not None
         self.model = self.model_class(config)
-        self._clip_sha256 = adapter.clip.get("sha256") if adapter else None
+        self._trained_on = dict(adapter.clip) if adapter else {}
+        self.origin = dict(adapter.origin) if adapter else {}
         if adapter is not None:
             adapter.load_into(self.model)
             if adapter.calibration and isinstance(self.post_processor, CalibratedPostProcessor):
@@ -139,6 +143,8 @@ class ZeroShotMixin(Base):
             "method": type(self).__name__,
             "backbone": clip.name,
             "image_size": str(self.config.image_size),
+            "trained_on": self.origin.get("data", self.origin.get("released_checkpoint", "")),
+            "seed": self.origin.get("seed", ""),
         }
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
@@ -153,11 +159,12 @@ class ZeroShotMixin(Base):
         self._check_clip()
 
     def _check_clip(self) -> None:
-        clip = self.model.load_clip()
-        if self._clip_sha256 not in {None, clip.sha256()}:
+        clip, trained_on = self.model.load_clip(), self._trained_on
+        if trained_on and trained_on["sha256"] != clip.sha256():
             msg = (
-                f"These weights were trained on a CLIP with sha256 {self._clip_sha256[:16]}..., but {clip.name} has "
-                f"{clip.sha256()[:16]}.... Point --model.backbone and --model.pretrained at the CLIP of the training."
+                f"These weights were trained on the CLIP {trained_on['name']} (sha256 {trained_on['sha256'][:12]}...), "
+                f"but {clip.name} was loaded (sha256 {clip.sha256()[:12]}...). Point --model.backbone and "
+                f"--model.pretrained at the CLIP of the training."
             )
             raise AdapterError(msg)
 
@@ -180,10 +187,24 @@ class ZeroShotMixin(Base):
         """Make sure that training sees auxiliary data only; drop the validation that zero-shot use has no need of."""
         if stage == "fit" and self.trainer.datamodule is not None:
             use_auxiliary_data(self.trainer.datamodule)
+            self.origin = self._origin(self.trainer.datamodule)
         if stage == "validate" and self.zero_shot:
             logger.info("Nothing to validate: thresholds and ranges come with the adapter, not from the target's data.")
             self._limit_val_batches = self.trainer.limit_val_batches
             self.trainer.limit_val_batches = 0
+
+    @staticmethod
+    def _origin(datamodule: Any) -> dict[str, Any]:
+        from anomalib_zsad import __version__
+
+        synthetic = getattr(datamodule.train_data, "synthetic_seed", None) is not None
+        return {
+            "version": __version__,
+            "data": "/".join(filter(None, [datamodule.name, datamodule.category])),
+            "protocol": "synthetic anomalies" if synthetic else "labelled auxiliary images",
+            "images": len(datamodule.train_data),
+            "seed": os.environ.get("PL_GLOBAL_SEED", "not set"),
+        }
 
     def teardown(self, stage: str) -> None:
         """Undo what :meth:`setup` did to the trainer."""
@@ -274,6 +295,7 @@ class ZeroShotMixin(Base):
 
     def on_fit_end(self) -> None:
         """Write the adapter beside the checkpoints."""
+        self.origin["epochs"] = self.trainer.current_epoch
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
             path = self.save_adapter(folder / f"{type(self).__name__.lower()}.safetensors")
@@ -281,25 +303,22 @@ class ZeroShotMixin(Base):
 
     def save_adapter(self, path: str | Path) -> Path:
         """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
-        from anomalib_zsad import __version__
-
-        clip = self.model.load_clip()
-        trainer = self._trainer
-        datamodule = getattr(trainer, "datamodule", None)
-        origin = {
-            "version": __version__,
-            "data": f"{datamodule.name}/{datamodule.category}".rstrip("/") if datamodule is not None else "",
-            "epochs": trainer.current_epoch if trainer is not None else 0,
-        }
+        config = self.config.model_dump()
+        if config["pretrained"] and Path(config["pretrained"]).suffix:
+            config["pretrained"] = None  # a file of this machine; the hash tells which weights it held
         processor = self.post_processor
         return Adapter(
             method=type(self).__name__,
-            config={**self.config.model_dump(), "pretrained": None},
+            config=config,
             tensors=self.model.state_dict(),
             calibration=processor.statistics() if isinstance(processor, CalibratedPostProcessor) else {},
-            clip={"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()},
-            origin=origin,
+            clip=self._clip_facts(),
+            origin=self.origin,
         ).save(path)
+
+    def _clip_facts(self) -> dict[str, str]:
+        clip = self.model.load_clip()
+        return {"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which CLIP the learned tensors belong to."""
@@ -307,7 +326,8 @@ class ZeroShotMixin(Base):
         checkpoint["anomalib_zsad"] = {
             "method": type(self).__name__,
             "zero_shot": self.zero_shot,
-            "clip_sha256": self.model.load_clip().sha256(),
+            "clip": self._clip_facts(),
+            "origin": self.origin,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -319,7 +339,7 @@ class ZeroShotMixin(Base):
             msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
             raise AdapterError(msg)
         self.zero_shot = facts["zero_shot"]
-        self._clip_sha256 = facts["clip_sha256"]
+        self._trained_on, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:
             self._check_clip()
 

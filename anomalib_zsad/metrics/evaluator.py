@@ -99,7 +99,7 @@ class PerClassEvaluator(Evaluator):
             path = Path(trainer.default_root_dir) / "metrics.csv"
             self.report.write_csv(path, constants)
             console = Console()
-            console.print(self.report.table(title=" | ".join(constants.values())))
+            console.print(self.report.table(title=" | ".join(filter(None, constants.values()))))
             for line in (*self.report.remarks, f"full precision: {path}"):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         for name, value in self.report.mean.items():

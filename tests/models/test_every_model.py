@@ -239,6 +239,8 @@ def test_adapter_makes_the_model_zero_shot(trained, auxiliary, tmp_path) -> None
     assert loaded.config == model.config
     for key, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[key], value)
+    assert loaded.origin == model.origin
+    assert (loaded.origin["data"], loaded.origin["epochs"]) == ("ZeroShot/washer-to-gasket", 1)
     engine = Engine(default_root_dir=tmp_path, **QUIET)
     before = {key: value.clone() for key, value in loaded.state_dict().items()}
     (tested,) = engine.test(loaded, datamodule=auxiliary)
