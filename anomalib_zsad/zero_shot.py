@@ -321,8 +321,14 @@ class ZeroShotMixin(Base):
         return {"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember which CLIP the learned tensors belong to."""
+        """Remember which CLIP the learned tensors belong to; keep the optimiser's running means in 16 bits.
+
+        The means (Adam's two are twice the size of what is learned) become bfloat16 in the file, and 32 bits again when
+        training resumes.
+        """
         super().on_save_checkpoint(checkpoint)
+        for optimizer in checkpoint.get("optimizer_states", ()):
+            optimizer["state"] = {key: _halved(state) for key, state in optimizer["state"].items()}
         checkpoint["anomalib_zsad"] = {
             "method": type(self).__name__,
             "zero_shot": self.zero_shot,
@@ -355,3 +361,11 @@ class ZeroShotMixin(Base):
         self.configure_model()
         kwargs.setdefault("opset_version", 18)
         return super().to_onnx(*args, **kwargs)
+
+
+def _halved(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with tensors in bfloat16; scalars, such as Adam's step, stay as they are."""
+    return {
+        name: value.bfloat16() if isinstance(value, Tensor) and value.ndim > 0 else value
+        for name, value in state.items()
+    }

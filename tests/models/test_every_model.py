@@ -214,10 +214,17 @@ def test_checkpoint_is_small_and_complete(trained) -> None:
     broken.unlink()
 
 
+def _moments(checkpoint: dict) -> list[dict]:
+    return [state for optimizer in checkpoint["optimizer_states"] for state in optimizer["state"].values()]
+
+
 def test_training_resumes_where_it_stopped(trained, auxiliary, tmp_path) -> None:
     name, _model, _ = trained
     path = saved(trained, "*.ckpt")
     before = torch.load(path, weights_only=True)
+    means = [value for state in _moments(before) for key, value in state.items() if key != "step"]
+    assert {value.dtype for value in means} == {torch.bfloat16}
+    assert any(value.abs().sum() > 0 for value in means)
     engine = Engine(default_root_dir=tmp_path, max_epochs=2, **QUIET)
     resumed = build(name)
     engine.fit(resumed, datamodule=auxiliary, ckpt_path=path)
@@ -226,8 +233,9 @@ def test_training_resumes_where_it_stopped(trained, auxiliary, tmp_path) -> None
     assert after["global_step"] == 2 * before["global_step"]
     for old, new in zip(before["lr_schedulers"], after["lr_schedulers"], strict=True):
         assert new["last_epoch"] == 2 * old["last_epoch"] > 0
-    steps = [state["step"] for optimizer in after["optimizer_states"] for state in optimizer["state"].values()]
-    assert max(float(step) for step in steps) == after["global_step"]
+    assert max(float(state["step"]) for state in _moments(after)) == after["global_step"]
+    live = [state["exp_avg"] for optimizer in engine.trainer.optimizers for state in optimizer.state.values()]
+    assert {value.dtype for value in live} == {torch.float32}
 
 
 def test_adapter_makes_the_model_zero_shot(trained, auxiliary, tmp_path) -> None:
