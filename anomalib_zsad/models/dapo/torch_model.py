@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from anomalib_zsad.clip.blocks import insert_tokens
 from anomalib_zsad.clip.model import Clip
@@ -121,12 +120,6 @@ class DAPOModel(MethodModel):
             self._fresh = False
         return clip
 
-    def train(self, mode: bool = True) -> Self:
-        """Switch the mode; the text of a model that learns is not kept."""
-        if mode:
-            self.text = None
-        return super().train(mode)
-
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._fresh = False
@@ -184,6 +177,7 @@ class DAPOModel(MethodModel):
     def text_features(self) -> Tensor:
         """Features ``(K + 1, C)`` of the normal state and the defect words, L2-normalised."""
         if self.training:
+            self.text = None  # here and not in train(), which Lightning passes by after a validation
             return self._speak()
         if self.text is None:
             with torch.inference_mode(mode=False), torch.no_grad():  # kept beyond the caller's mode
