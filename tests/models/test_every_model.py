@@ -222,7 +222,7 @@ def test_training_resumes_where_it_stopped(trained, auxiliary, tmp_path) -> None
     name, _model, _ = trained
     path = saved(trained, "*.ckpt")
     before = torch.load(path, weights_only=True)
-    means = [value for state in _moments(before) for key, value in state.items() if key != "step"]
+    means = [value for state in _moments(before) for value in state.values() if value.ndim > 0]
     assert {value.dtype for value in means} == {torch.bfloat16}
     assert any(value.abs().sum() > 0 for value in means)
     engine = Engine(default_root_dir=tmp_path, max_epochs=2, **QUIET)
