@@ -55,7 +55,7 @@ _DAGM = "an even grey surface whose fine random texture looks the same everywher
 _KNOWN: dict[str, tuple[str, str]] = {
     # MVTec AD
     "bottle": ("glass", "the round mouth of a dark glass bottle seen from above, with a smooth unbroken rim"),
-    "cable": ("electronics", "a cut cable seen end on, three insulated cores of copper strands in one round sheath"),
+    "cable": ("electronics", "the end face of a cable, three insulated cores of copper strands in one round sheath"),
     "capsule": ("pharmacy", "a smooth two-coloured gelatin capsule with rounded ends and a clear imprint"),
     "carpet": ("textile", "a flat carpet of one colour with a dense, regular weave"),
     "grid": ("metal", "a wire grid whose thin bars cross in equal diamonds"),

@@ -34,13 +34,14 @@ class Branch(nn.Module):
         self.reduce = nn.ModuleList(nn.Linear(visual_width, width) for _ in taps)
         self.scale = nn.Linear(joint, width)
         self.shift = nn.Linear(joint, width)
-        self.blocks = nn.ModuleList(Block(width, config.num_heads, "gelu") for _ in taps)
+        blocks = [Block(width, config.num_heads, "gelu") for _ in taps]
+        self.blocks = nn.ModuleList(blocks)
         self.score = nn.Linear(width, 1)
         self.prototype = nn.Linear(joint, width) if config.cross_view else None
         nn.init.ones_(self.scale.bias)  # FiLM starts around the identity
         if self.prototype is not None:  # and the cross-view score where the intra-view score does, within the margin
             nn.init.normal_(self.prototype.weight, std=(joint * width) ** -0.5)
-        for block in self.blocks:
+        for block in blocks:
             nn.init.xavier_uniform_(block.attn.in_proj_weight)
             nn.init.zeros_(block.attn.in_proj_bias)
 

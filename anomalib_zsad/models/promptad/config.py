@@ -103,6 +103,11 @@ class PromptADConfig(MethodConfig):
         description="Epochs of training when the trainer is given neither epochs, steps nor time (not stated).",
     )
 
+    @property
+    def described(self) -> bool:
+        """Whether the config says what is inspected."""
+        return bool(self.class_name or self.class_definition or self.defect_types)
+
     @field_validator("few_shot_source")
     @classmethod
     def _plain(cls, path: str | Path | None) -> str | None:

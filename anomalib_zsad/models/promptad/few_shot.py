@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
 import numpy as np
 from anomalib.data import AnomalibDataModule, AnomalibDataset
@@ -18,9 +18,6 @@ from torch import Tensor
 from anomalib_zsad.data.reading import read_item
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.zero_shot import ZeroShot
-
-if TYPE_CHECKING:
-    from anomalib.data import ImageItem
 
 
 def images_in_folder(folder: str | Path, count: int) -> list[Tensor]:
@@ -33,7 +30,7 @@ def images_in_folder(folder: str | Path, count: int) -> list[Tensor]:
     if len(files) < count:
         msg = f"few_shot_source {folder} has {len(files)} images, k_shot asks for {count}."
         raise ValueError(msg)
-    return [read_image(file, as_tensor=True) for file in files[:count]]
+    return [cast("Tensor", read_image(file, as_tensor=True)) for file in files[:count]]
 
 
 def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, list[Tensor]]:
@@ -60,7 +57,7 @@ def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, li
         for one in dict.fromkeys(words):
             rows = np.flatnonzero(usable & (words == one))
             chosen = np.random.default_rng(datamodule.seed or 0).permutation(rows)[:count]
-            found.setdefault(one, []).extend(_read(dataset, row).image for row in chosen)
+            found.setdefault(one, []).extend(_read(dataset, row) for row in chosen)
     for word in tested_words(datamodule):
         if len(found.get(word, [])) < count:
             msg = (
@@ -87,7 +84,7 @@ def _training_data(datamodule: AnomalibDataModule) -> Sequence[tuple[str, Anomal
     ]
 
 
-def _read(dataset: AnomalibDataset, row: int) -> ImageItem:
+def _read(dataset: AnomalibDataset, row: int) -> Tensor:
     plain = copy.copy(dataset)
     plain.augmentations = None
-    return read_item(plain, int(row))
+    return cast("Tensor", read_item(plain, int(row)).image)

@@ -120,7 +120,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         datamodule = self.trainer.datamodule
         if stage == "fit" and datamodule is not None:
             use_episodes(datamodule, self.config.anomaly_repeats)
-        self.model.set_references(self._references() if stage in {"test", "predict"} else {})
+        self.model.references = self._references() if stage in {"test", "predict"} else {}
 
     def teardown(self, stage: str) -> None:
         """Leave the datamodule as it was."""
@@ -130,8 +130,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
 
     def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
         """The class words of auxiliary images, and those of the target unless the config describes it."""
-        described = self.config.class_name or self.config.class_definition or self.config.defect_types
-        if described and not isinstance(batch, AuxiliaryBatch):
+        if self.config.described and not isinstance(batch, AuxiliaryBatch):
             return {}
         return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
 
@@ -150,8 +149,15 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         if datamodule is None:
             msg = f"k_shot={config.k_shot} needs normal images: give their folder as few_shot_source."
             raise ValueError(msg)
-        by_word = {word: self._embed(images) for word, images in normal_images(datamodule, config.k_shot).items()}
-        return {**by_word, None: next(iter(by_word.values()))} if len(by_word) == 1 else {**by_word}
+        found = normal_images(datamodule, config.k_shot)
+        if config.described and len(found) > 1:
+            msg = (
+                "class_name, class_definition and defect_types describe one class, but the data has "
+                f"{', '.join(found)}. With k_shot, leave them out or test one class."
+            )
+            raise ValueError(msg)
+        references: dict[str | None, Tensor] = {word: self._embed(images) for word, images in found.items()}
+        return references | {None: next(iter(references.values()))} if len(references) == 1 else references
 
     def _embed(self, images: Iterable[Tensor]) -> Tensor:
         return self.model.embed(self.pre_processor(image[None])[0] if self.pre_processor else image for image in images)
@@ -175,5 +181,8 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
 
     def _prepare_export(self) -> None:
         """A graph is made for the class that the config describes, and has its text as a constant."""
-        if not self.model.has_references:
-            self.model.set_references(self._references())
+        if self.config.k_shot and None not in self.model.references:
+            if self.config.few_shot_source is None:
+                msg = "An export with k_shot needs normal images of its class: give their folder as few_shot_source."
+                raise ValueError(msg)
+            self.model.references = self._references()

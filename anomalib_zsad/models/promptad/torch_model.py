@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -51,6 +51,10 @@ class PromptADModel(MethodModel):
 
     Args:
         config (PromptADConfig): A resolved config.
+
+    Attributes:
+        references (dict[str | None, Tensor]): Embeddings ``(C,)`` of normal images by class word, for few-shot use;
+            ``None`` stands for every class that has none of its own. They are no part of the state either.
     """
 
     config: PromptADConfig
@@ -66,7 +70,7 @@ class PromptADModel(MethodModel):
             if config.branches in {"both", name}
         })
         self._texts: dict[str | None, Tensor] = {}
-        self._references: dict[str | None, Tensor] = {}
+        self.references: dict[str | None, Tensor] = {}
 
     # ---- text ----------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class PromptADModel(MethodModel):
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         """Normality and abnormality text ``(2, C)``."""
         clip = super().load_clip()
-        device = clip.logit_scale.device
+        device = next(clip.buffers()).device
         # Kept for training, whichever loop asks first: neither an inference tensor nor one of half precision.
         with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             ids = tokenize(prompts, clip.config.text.context_length)
@@ -125,27 +129,16 @@ class PromptADModel(MethodModel):
             images (Iterable[Tensor]): Each ``(3, H, W)`` at the model's image size, normalised for CLIP.
         """
         clip = self.load_clip()
-        features = [clip.encode_image(image[None].to(clip.logit_scale))[0] for image in images]
+        like = next(clip.buffers())
+        features = [clip.encode_image(image[None].to(like))[0] for image in images]
         return to_unit_mean_square(F.normalize(torch.stack(features), dim=-1).mean(dim=0)).cpu()
-
-    @property
-    def has_references(self) -> bool:
-        """Whether embeddings of normal images are in use."""
-        return bool(self._references)
-
-    def set_references(self, references: Mapping[str | None, Tensor]) -> None:
-        """Use embeddings ``(C,)`` of normal images, by class word; ``None`` stands for every class without its own.
-
-        They are no part of the state; no references make the model zero-shot again.
-        """
-        self._references = dict(references)
 
     def prototypes(self, class_names: Sequence[str | None], texts: Tensor) -> Tensor:
         """What the abnormality branch takes for normal, ``(N, C)``: reference images, or else the normality text."""
-        if self.training or not self._references:
+        if self.training or not self.references:
             return texts[:, 0]
-        everywhere = self._references.get(None)
-        known = zip((self._references.get(name, everywhere) for name in class_names), texts[:, 0], strict=True)
+        everywhere = self.references.get(None)
+        known = zip((self.references.get(name, everywhere) for name in class_names), texts[:, 0], strict=True)
         return torch.stack([text if images is None else images.to(text) for images, text in known])
 
     # ---- image ---------------------------------------------------------------------------------------------------
@@ -167,7 +160,7 @@ class PromptADModel(MethodModel):
             stacked = torch.stack([torch.stack(list(block.values()), dim=1) for block in maps], dim=1)
             scores = topk_mean(stacked.flatten(0, 2), self.count).unflatten(0, stacked.shape[:-1])
             return PromptADOutput(stacked, scores)
-        final = sum(maps[-1].values())  # (B, L)
+        final = torch.stack(list(maps[-1].values())).sum(dim=0)  # (B, L)
         smooth = gaussian_smooth(upsample(to_grid(final), images.shape[-1]), self.config.smoothing_sigma)
         return InferenceBatch(
             pred_score=self._squash(topk_mean(final, self.count)), anomaly_map=self._squash(smooth)[:, None]
@@ -177,18 +170,17 @@ class PromptADModel(MethodModel):
         """Map ``(B, L)`` of each branch behind each block."""
         own = {"abnormal": texts[:, 1], "normal": texts[:, 0]}
         other = {"abnormal": prototypes, "normal": texts[:, 1]}
-        features = {name: branch.enter(tokens[0], own[name]) for name, branch in self.branches.items()}
-        maps = [{name: branch.map(features[name], other[name]) for name, branch in self.branches.items()}]
+        branches = cast("dict[str, Branch]", dict(self.branches.items()))
+        features = {name: branch.enter(tokens[0], own[name]) for name, branch in branches.items()}
+        maps = [{name: branch.map(features[name], other[name]) for name, branch in branches.items()}]
         for number in range(1, len(tokens)):
-            if self.config.interaction and len(self.branches) == 2:
+            if self.config.interaction and len(branches) == 2:
                 features = {
                     "abnormal": attention_of(maps[-1]["normal"])[..., None] * features["abnormal"],
                     "normal": attention_of(maps[-1]["abnormal"])[..., None] * features["normal"],
                 }
-            features = {
-                name: branch.advance(number, features[name], tokens[number]) for name, branch in self.branches.items()
-            }
-            maps.append({name: branch.map(features[name], other[name]) for name, branch in self.branches.items()})
+            features = {name: one.advance(number, features[name], tokens[number]) for name, one in branches.items()}
+            maps.append({name: branch.map(features[name], other[name]) for name, branch in branches.items()})
         return maps
 
     @property
