@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from anomalib_zsad.metrics import METRICS
+
 
 def average(folder: Path) -> pd.DataFrame:
     """Mean, sample standard deviation and number of runs of every metric, a row per class.
@@ -32,7 +34,7 @@ def average(folder: Path) -> pd.DataFrame:
         msg = f"No <class>/<run>/.../metrics.csv below {folder}."
         raise ValueError(msg)
     runs = pd.concat(tables).drop_duplicates(["class", "run"], keep="last").set_index(["class", "run"])
-    values = 100 * runs[[name for name in runs if name.startswith(("image_", "pixel_"))]]
+    values = 100 * runs[list(METRICS)]
     if len(values) != values.index.levels[0].size * values.index.levels[1].size:
         counts = ", ".join(f"{name} {count}" for name, count in values.groupby("class").size().items())
         msg = f"The mean over classes needs the same runs of each. Runs found: {counts}."

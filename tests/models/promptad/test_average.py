@@ -20,7 +20,9 @@ FOUND = {("bottle", "0"): 0.9, ("bottle", "1"): 0.7, ("screw", "0"): 0.5, ("scre
 
 def write(root: Path, name: str, run: str, value: float, version: str = "v0") -> None:
     row = Row(name, 3, 4, dict.fromkeys(METRICS, value))
-    Report((row,)).write_csv(root / name / run / "PromptAD" / "ZeroShot" / version / "metrics.csv")
+    Report((row,)).write_csv(
+        root / name / run / "PromptAD" / "ZeroShot" / version / "metrics.csv", {"backbone": "x", "image_size": "352"}
+    )
 
 
 def test_mean_and_spread(tmp_path: Path) -> None:
@@ -28,7 +30,9 @@ def test_mean_and_spread(tmp_path: Path) -> None:
         write(tmp_path, name, run, value)
     write(tmp_path, "screw", "1", 0.1, "v0")
     write(tmp_path, "screw", "1", 0.6, "v1")  # the last one counts
-    table = average.average(tmp_path)["image_AUROC"]
+    table = average.average(tmp_path)
+    assert set(table.columns.get_level_values(0)) == set(METRICS)
+    table = table["image_AUROC"]
     assert list(table.index) == ["bottle", "screw", "mean"]
     assert table.loc["bottle"].tolist() == pytest.approx([80, 100 * statistics.stdev([0.9, 0.7]), 2])
     assert table.loc["mean"].tolist() == pytest.approx([67.5, 100 * statistics.stdev([0.7, 0.65]), 2])
