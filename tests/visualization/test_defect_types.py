@@ -24,8 +24,8 @@ def make(kinds: dict[int, tuple[slice, slice]], scores=(0.2, 0.7, 0.4), words=WO
         mask[rows, columns] = True
     anomaly_map, pred_mask = (value.repeat_interleave(8, 0).repeat_interleave(8, 1) for value in (grid.sum(0), mask))
     return DefectTypeItem(
-        image=torch.full((3, 64, 64), 0.5), anomaly_map=anomaly_map, pred_mask=pred_mask, pred_score=torch.tensor(0.9), pred_label=torch.tensor(1), type_grid=grid,
-        type_scores=torch.tensor(scores), type_names=words,
+        image=torch.full((3, 64, 64), 0.5), anomaly_map=anomaly_map, pred_mask=pred_mask, pred_score=torch.tensor(0.9),
+        pred_label=torch.tensor(1), type_grid=grid, type_scores=torch.tensor(scores), type_names=words,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ _NOT_A_DEFECT = {"normal", "flawless", "good", "ok", "perfect"}
 
 
 class DAPOConfig(MethodConfig):
-    """Names, defaults and ranges of DAPO. Defaults are those of the released code."""
+    """Names, defaults and ranges of DAPO. Defaults are those of the released code, but for ``text_behaviour``."""
 
     fixed_by_adapter: ClassVar[frozenset[str]] = MethodConfig.fixed_by_adapter | {
         "layers", "text_behaviour", "num_prompts", "context_tokens", "text_tokens", "text_depth", "vision_tokens",
@@ -44,9 +44,10 @@ class DAPOConfig(MethodConfig):
     )
     normal_word: str = Field(default="flawless", min_length=1, description="Word in the prompt of the normal state.")
     text_behaviour: Literal["released", "corrected"] = Field(
-        default="released",
-        description="``released``: the text tower attends in both directions, and its output is read where the end of "
-        "text was before tokens were inserted. ``corrected``: causal, as CLIP was trained, and read at the end.",
+        default="corrected",
+        description="``corrected``: the text tower is causal, as CLIP was trained, and read at the end of the text. "
+        "``released``: it attends in both directions and is read where the end was before tokens were inserted, as in "
+        "the released code.",
     )
     num_prompts: int = Field(default=10, ge=1, description="Prompts E of each state, whose features are averaged.")
     context_tokens: int = Field(default=5, ge=1, description="Learnable vectors l in front of a prompt's words.")

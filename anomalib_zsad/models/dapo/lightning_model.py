@@ -69,7 +69,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         layers: list[int] | None = None,
         defect_types: list[str] | str | None = None,
         normal_word: str = "flawless",
-        text_behaviour: Literal["released", "corrected"] = "released",
+        text_behaviour: Literal["released", "corrected"] = "corrected",
         num_prompts: int = 10,
         context_tokens: int = 5,
         text_tokens: int = 4,

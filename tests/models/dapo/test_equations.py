@@ -117,7 +117,7 @@ def test_text_follows_the_equations(options: dict) -> None:
 
 
 def test_released_and_corrected_text_differ_and_read_where_they_say() -> None:
-    released, corrected = build(), build(text_behaviour="corrected")
+    released, corrected = build(text_behaviour="released"), build()
     corrected.load_state_dict(released.state_dict())
     a, b = released.eval().text_features(), corrected.eval().text_features()
     assert (a - b).abs().max() > 1e-3

@@ -62,7 +62,7 @@ def data(plates: dict[str, dict]) -> ZeroShot:
 def trained(plates, tmp_path_factory) -> tuple[DAPO, Path]:
     """Enough training on steel to tell cracks from oil on brass."""
     torch.manual_seed(0)
-    model = DAPO(**SMALL, learning_rate=1e-2, text_behaviour="corrected")
+    model = DAPO(**SMALL, learning_rate=1e-2)
     engine = Engine(default_root_dir=tmp_path_factory.mktemp("run"), max_epochs=8, **QUIET)
     engine.train(model, datamodule=data(plates))
     return model, Path(engine.trainer.default_root_dir)

@@ -60,8 +60,8 @@ def test_an_adapters_words_hold_until_others_are_given() -> None:
     assert DAPOConfig.resolve({}, adapter).defect_types == ["cut"]
     assert DAPOConfig.resolve({"defect_types": ["dent", "rust"]}, adapter).defect_types == ["dent", "rust"]
     assert DAPOConfig.resolve({}, adapter).type_maps is False
-    with pytest.raises(ValueError, match="text_behaviour='released'"):
-        DAPOConfig.resolve({"text_behaviour": "corrected"}, adapter)
+    with pytest.raises(ValueError, match="text_behaviour='corrected'"):
+        DAPOConfig.resolve({"text_behaviour": "released"}, adapter)
 
 
 def test_new_words_need_the_text_tower_once_and_leave_the_image_side_alone() -> None:
@@ -143,7 +143,7 @@ def test_unknown_kinds_train_any_kind() -> None:
     "option",
     [
         {"text_tokens": 0}, {"vision_tokens": 0}, {"text_tokens": 2, "text_depth": 2}, {"text_depth": 3},
-        {"vision_depth": 4, "vision_tokens": 1}, {"text_behaviour": "corrected"}, {"carry": 0.5}, {"num_prompts": 1},
+        {"vision_depth": 4, "vision_tokens": 1}, {"text_behaviour": "released"}, {"carry": 0.5}, {"num_prompts": 1},
         {"context_tokens": 12}, {"layers": [3, 8]}, {"normal_word": "perfect"}, {"image_score": "both"},
         {"smoothing_sigma": 4.0}, {"temperature": 0.01}, {"defect_types": "MVTecAD-synonyms"},
     ],
