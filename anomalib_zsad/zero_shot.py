@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -360,7 +361,22 @@ class ZeroShotMixin(Base):
         """Export to ONNX; ``to_openvino`` starts here, too."""
         self.configure_model()
         kwargs.setdefault("opset_version", 18)
-        return super().to_onnx(*args, **kwargs)
+        with _quiet("onnx_ir", "onnxscript"):  # a thousand lines of INFO otherwise
+            return super().to_onnx(*args, **kwargs)
+
+
+@contextmanager
+def _quiet(*names: str) -> Generator[None]:
+    """Let loggers report warnings and worse only."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _halved(state: Mapping[str, Any]) -> dict[str, Any]:
