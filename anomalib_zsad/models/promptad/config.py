@@ -23,10 +23,9 @@ class PromptADConfig(MethodConfig):
     fixed_by_adapter: ClassVar[frozenset[str]] = MethodConfig.fixed_by_adapter | {
         "layers", "width", "num_heads", "branches", "cross_view", "interaction",
     }  # fmt: skip
-    of_target: ClassVar[frozenset[str]] = frozenset({
+    never_from_adapter: ClassVar[frozenset[str]] = MethodConfig.never_from_adapter | {
         "class_name", "class_definition", "defect_types", "k_shot", "few_shot_source",
-    })  # fmt: skip
-    """Fields that describe what is inspected: an adapter does not pass them on."""
+    }  # fmt: skip
 
     layers: list[int] | None = Field(
         default=None,

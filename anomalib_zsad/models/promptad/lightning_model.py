@@ -4,7 +4,6 @@
 """PromptAD as an anomalib model."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.data.auxiliary import class_names_of
 from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.data.episodes import drop_episodes, use_episodes
@@ -68,6 +66,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         pretrained: str | None = None,
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
+        seed: int | None = None,
         layers: list[int] | None = None,
         width: int = 64,
         num_heads: int = 4,
@@ -101,13 +100,6 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
-
-    @classmethod
-    def load_adapter(cls, path: str | Path) -> Adapter:
-        """Read an adapter file; what its training was told of a target does not belong to it."""
-        adapter = super().load_adapter(path)
-        config = {name: value for name, value in adapter.config.items() if name not in PromptADConfig.of_target}
-        return replace(adapter, config=config)
 
     @property
     def learning_type(self) -> LearningType:
@@ -181,6 +173,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
 
     def _prepare_export(self) -> None:
         """A graph is made for the class that the config describes, and has its text as a constant."""
+        self.model.texts([None])
         if self.config.k_shot and None not in self.model.references:
             if self.config.few_shot_source is None:
                 msg = "An export with k_shot needs normal images of its class: give their folder as few_shot_source."

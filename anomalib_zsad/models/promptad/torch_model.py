@@ -15,7 +15,6 @@ import torch.nn.functional as F  # noqa: N812
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.tokenizer import tokenize
 from anomalib_zsad.data.definitions import DEFECTS, DEFINITIONS
 from anomalib_zsad.data.words import OBJECT
@@ -47,7 +46,8 @@ class PromptADModel(MethodModel):
     In training mode it returns :class:`PromptADOutput`, in evaluation mode anomalib's ``InferenceBatch`` with
     ``pred_score`` ``(B,)`` and the smoothed ``anomaly_map`` ``(B, 1, H, W)``, both in (0, 1).
 
-    Texts are encoded when a class is first seen and kept. They are no part of the state.
+    Texts are encoded when a class is first seen and kept. They are no part of the state. A graph traced after
+    ``texts([None])`` has the text of the config's class as a constant, and no text tower.
 
     Args:
         config (PromptADConfig): A resolved config.
@@ -74,13 +74,6 @@ class PromptADModel(MethodModel):
 
     # ---- text ----------------------------------------------------------------------------------------------------
 
-    def load_clip(self) -> Clip:
-        """The frozen towers; the configured class is encoded at once, so that an exported graph has no text tower."""
-        clip = super().load_clip()
-        if None not in self._texts:
-            self._texts[None] = self._encode(self.prompts())
-        return clip
-
     def prompts(self, class_name: str | None = None) -> tuple[str, str]:
         """Normality and abnormality prompt.
 
@@ -106,7 +99,7 @@ class PromptADModel(MethodModel):
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         """Normality and abnormality text ``(2, C)``."""
-        clip = super().load_clip()
+        clip = self.load_clip()
         device = next(clip.buffers()).device
         # Kept for training, whichever loop asks first: neither an inference tensor nor one of half precision.
         with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device.type, enabled=False):

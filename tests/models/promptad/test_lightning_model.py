@@ -80,7 +80,7 @@ def test_training_goes_through_episodes_of_one_class(trained) -> None:
 
 def test_training_takes_the_auxiliary_words_not_those_of_the_target(trained) -> None:
     model = trained[3]
-    assert set(model.model._texts) == {None, "washer", "gasket"}
+    assert set(model.model._texts) == {"washer", "gasket"}
     assert model.model.references == {}
 
 
