@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, seed_everything
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -89,6 +89,8 @@ class ZeroShotMixin(Base):
 
     def build(self, config: MethodConfig, adapter: Adapter | None) -> None:
         """Make the torch model. Called by the method's constructor right after anomalib's."""
+        if config.seed is not None:
+            seed_everything(config.seed, workers=True, verbose=False)
         self.config = config
         self.zero_shot = adapter is not None
         self.model = self.model_class(config)

@@ -32,7 +32,7 @@ class MethodConfig(BaseModel):
     default_image_size: ClassVar[int] = 518
     fixed_by_adapter: ClassVar[frozenset[str]] = frozenset({"backbone"})
     """Fields that shape the learned tensors: they cannot differ from the adapter's."""
-    never_from_adapter: ClassVar[frozenset[str]] = frozenset()
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"seed"})
     """Fields that say how to use a model and not how it was trained: an adapter's values do not matter."""
 
     if TYPE_CHECKING:
@@ -57,6 +57,13 @@ class MethodConfig(BaseModel):
         gt=0,
         description="Side of the square input in pixels, a multiple of the backbone's patch size. "
         "``None``: the adapter's, otherwise the method's own.",
+    )
+
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of the initial values and of everything random in training. ``None``: not seeded. (anomalib 2.7 "
+        "reads ``seed_everything`` and does nothing with it.)",
     )
 
     @classmethod

@@ -117,6 +117,13 @@ def test_bad_arguments_name_the_allowed_values(name: str) -> None:
         build(name, backbone="ViT-XXL-3")
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_seed_decides_the_initial_values_whatever_came_before(name: str) -> None:
+    first, again, other = (build(name, seed=seed).model.state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
 # ---- towers and gradients ------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ class BayesPFLConfig(MethodConfig):
         "layers", "num_prompts", "context_tokens", "state_tokens", "num_flows", "num_heads",
     }  # fmt: skip
 
-    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"rules", "uncertainty_map"})
+    never_from_adapter: ClassVar[frozenset[str]] = MethodConfig.never_from_adapter | {"rules", "uncertainty_map"}
 
     activation: Literal["recorded", "gelu", "quick_gelu"] = Field(
         default="gelu",

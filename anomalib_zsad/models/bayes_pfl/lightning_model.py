@@ -62,6 +62,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         pretrained: str | None = None,
         activation: Literal["recorded", "gelu", "quick_gelu"] = "gelu",
         image_size: int | None = None,
+        seed: int | None = None,
         layers: list[int] | None = None,
         class_name: str | None = None,
         rules: Literal["deployable", "official"] = "deployable",

@@ -39,7 +39,9 @@ class CoPSConfig(MethodConfig):
         "swap_prototypes", "half_tokens",
     }  # fmt: skip
 
-    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"rules", "official_target", "distance_maps"})
+    never_from_adapter: ClassVar[frozenset[str]] = MethodConfig.never_from_adapter | {
+        "rules", "official_target", "distance_maps",
+    }  # fmt: skip
 
     neighbourhood: int = Field(
         default=5,

@@ -56,6 +56,7 @@ class CoPS(ZeroShotMixin, AnomalibModule):
         pretrained: str | None = None,
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
+        seed: int | None = None,
         neighbourhood: int = 5,
         reconstruction: bool = False,
         rules: Literal["deployable", "official"] = "deployable",

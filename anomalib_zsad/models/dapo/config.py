@@ -29,7 +29,7 @@ class DAPOConfig(MethodConfig):
         "layers", "text_behaviour", "num_prompts", "context_tokens", "text_tokens", "text_depth", "vision_tokens",
         "vision_depth",
     }  # fmt: skip
-    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"type_maps"})
+    never_from_adapter: ClassVar[frozenset[str]] = MethodConfig.never_from_adapter | {"type_maps"}
 
     layers: list[int] | None = Field(
         default=None,

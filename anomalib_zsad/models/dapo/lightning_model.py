@@ -66,6 +66,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         pretrained: str | None = None,
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
+        seed: int | None = None,
         layers: list[int] | None = None,
         defect_types: list[str] | str | None = None,
         normal_word: str = "flawless",

@@ -54,6 +54,7 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
         pretrained: str | None = None,
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
+        seed: int | None = None,
         layers: list[int] | None = None,
         patch_features: Literal["value_attention", "projection"] = "value_attention",
         class_name: str | None = "object",

@@ -221,7 +221,7 @@ def test_an_exported_graph_has_the_words_and_images_in_it_and_no_text_tower(trai
 @pytest.mark.parametrize("name", ["leave_one_out_mvtec", "leave_one_out_aitex"])
 def test_protocols_are_read_by_the_command_line(name: str) -> None:
     cli = AnomalibCLI(
-        args=["train", "--config", str(EXPERIMENTS / f"{name}.yaml"), "--data.seed", "3", "--seed_everything", "3"],
+        args=["train", "--config", str(EXPERIMENTS / f"{name}.yaml"), "--data.seed", "3"],
         run=False,
     )
     data = cli.datamodule
