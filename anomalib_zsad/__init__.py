@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from anomalib_zsad.data import ZeroShot as ZeroShot
     from anomalib_zsad.models.bayes_pfl import BayesPFL as BayesPFL
     from anomalib_zsad.models.cops import CoPS as CoPS
+    from anomalib_zsad.models.dapo import DAPO as DAPO
+    from anomalib_zsad.models.promptad import PromptAD as PromptAD
     from anomalib_zsad.models.promptmoe import PromptMoE as PromptMoE
 
 __version__ = "0.1.0"
@@ -30,6 +32,8 @@ __version__ = "0.1.0"
 MODELS = {
     "BayesPFL": "anomalib_zsad.models.bayes_pfl",
     "CoPS": "anomalib_zsad.models.cops",
+    "DAPO": "anomalib_zsad.models.dapo",
+    "PromptAD": "anomalib_zsad.models.promptad",
     "PromptMoE": "anomalib_zsad.models.promptmoe",
 }
 DATAMODULES = {

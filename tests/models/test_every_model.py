@@ -130,7 +130,7 @@ def test_a_seed_decides_the_initial_values_whatever_came_before(name: str) -> No
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_reach_every_learned_tensor_and_none_of_clip(name: str) -> None:
     model = build(name).train()
-    sum(losses(model, 4).values()).backward()
+    sum(losses(model, 5).values()).backward()  # an odd number: gradients of the two labels must not cancel
     learned = {key: value for key, value in model.named_parameters() if value.requires_grad}
     missing = [key for key, value in learned.items() if value.grad is None or not value.grad.abs().sum() > 0]
     assert missing == []
@@ -303,8 +303,12 @@ def test_exported_graphs_score_as_lightning_does(trained, tmp_path) -> None:
             with torch.no_grad():
                 wanted = model.eval()(pixels)
             got = graph(pixels.numpy())
-            for field in ("pred_score", "anomaly_map"):
-                np.testing.assert_allclose(got[field], getattr(wanted, field), rtol=0, atol=1e-4)
+            for field, knots in (("pred_score", "image_knots"), ("anomaly_map", "pixel_knots")):
+                # Calibration stretches the narrow range of a model trained for a moment, and its rounding with it; so
+                # compare on the scale that the graph computes on.
+                scale = [0, *getattr(model.post_processor, knots).tolist(), 1]
+                raw = [np.interp(value, [0, 0.25, 0.5, 0.75, 1], scale) for value in (got[field], getattr(wanted, field))]
+                np.testing.assert_allclose(*raw, rtol=0, atol=5e-5)
             assert got["anomaly_map"].shape == (batch, 1, 112, 112)
 
 

@@ -44,7 +44,13 @@ print(json.dumps(answers))
 """
 
 
-SNAKE = {"BayesPFL": "bayes_pfl", "CoPS": "cops", "PromptMoE": "prompt_moe"}
+SNAKE = {
+    "BayesPFL": "bayes_pfl",
+    "CoPS": "cops",
+    "DAPO": "dapo",
+    "PromptAD": "prompt_ad",
+    "PromptMoE": "prompt_moe",
+}
 ARGUMENTS = {"SyntheticSurfaces": {}, "ZeroShot": {"source": "Visa", "target": "MVTecAD"}}
 COMMANDS = [
     *((command, next(iter(MODELS))) for command in ("fit", "validate", "test", "export")),
