@@ -18,6 +18,7 @@ import torch
 import yaml
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
+from anomalib.data.utils import read_image
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, get_model
 from PIL import Image
@@ -25,7 +26,7 @@ from PIL import Image
 import anomalib_zsad
 from anomalib_zsad.adapters import AdapterError
 from anomalib_zsad.models.schema import json_schema
-from tests.conftest import QUIET, TINY
+from tests.conftest import QUIET, REAL, TINY
 
 METHODS = list(anomalib_zsad.MODELS)
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -290,6 +291,16 @@ def test_damaged_and_foreign_adapters_are_refused(trained, tmp_path) -> None:
 # ---- export --------------------------------------------------------------------------------------------------------
 
 
+def exported_inputs() -> list[torch.Tensor]:
+    """Noise of several sizes; photographs, one and four at once, where there are any."""
+    noise = [images(1, 60), torch.rand(2, 3, 300, 181, generator=torch.Generator().manual_seed(1))]
+    photos = [*sorted((REAL / "hazelnut_toy" / "test" / "colour").glob("*.jpg"))[:4]]
+    if not photos:
+        return noise
+    tile = read_image(sorted((REAL / "magnetic_tile" / "MT_Crack" / "Imgs").glob("*.jpg"))[0], as_tensor=True)
+    return [*noise, tile[None], torch.stack([read_image(photo, as_tensor=True) for photo in photos])]
+
+
 def test_exported_graphs_score_as_lightning_does(trained, tmp_path) -> None:
     """ONNX and OpenVINO, dynamic batch and image size, the resize included, from pixels to calibrated score."""
     _, model, _ = trained
@@ -298,8 +309,7 @@ def test_exported_graphs_score_as_lightning_does(trained, tmp_path) -> None:
     core = ov.Core()
     for file in (onnx, tmp_path / "model.xml"):
         graph = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        for batch, height, width in ((1, 300, 181), (4, 96, 120), (2, 60, 60)):
-            pixels = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(batch))
+        for pixels in exported_inputs():
             with torch.no_grad():
                 wanted = model.eval()(pixels)
             got = graph(pixels.numpy())
@@ -307,9 +317,10 @@ def test_exported_graphs_score_as_lightning_does(trained, tmp_path) -> None:
                 # Calibration stretches the narrow range of a model trained for a moment, and its rounding with it; so
                 # compare on the scale that the graph computes on.
                 scale = [0, *getattr(model.post_processor, knots).tolist(), 1]
-                raw = [np.interp(value, [0, 0.25, 0.5, 0.75, 1], scale) for value in (got[field], getattr(wanted, field))]
+                pair = (got[field], getattr(wanted, field))
+                raw = [np.interp(value, [0, 0.25, 0.5, 0.75, 1], scale) for value in pair]
                 np.testing.assert_allclose(*raw, rtol=0, atol=5e-5)
-            assert got["anomaly_map"].shape == (batch, 1, 112, 112)
+            assert got["anomaly_map"].shape == (len(pixels), 1, 112, 112)
 
 
 def test_torch_export_reloads(trained, tmp_path) -> None:
