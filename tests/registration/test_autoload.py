@@ -131,7 +131,8 @@ def test_whatever_is_imported_first_everything_is_registered_once(site: Path, fi
 
 
 def test_the_data_alone_get_the_datamodules(site: Path) -> None:
-    write(site, {"anomalib_zsad/data/__init__.py": "\n".join(f"class {name}: ..." for name in anomalib_zsad.DATAMODULES)})
+    classes = "\n".join(f"class {name}: ..." for name in anomalib_zsad.DATAMODULES)
+    write(site, {"anomalib_zsad/data/__init__.py": classes})
     done = run(
         site,
         """
