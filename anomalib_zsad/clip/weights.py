@@ -104,7 +104,7 @@ def load_clip(
         activation=weights.activation,
         image_size=image_size,
         positions=positions,
-        name=f"{backbone}/{weights.pretrained}",
+        name=f"{backbone}/{Path(weights.pretrained).name}",
     )
 
 
