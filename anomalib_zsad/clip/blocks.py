@@ -47,10 +47,14 @@ class Attention(nn.Module):
         q, k, v = self._qkv(x)
         return self._merge(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
 
-    def dual(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Query-key-value attention and value-value attention of the same ``x``, both through ``out_proj``."""
+    def dual(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor]:
+        """Query-key-value attention of the first ``queries`` tokens (by default all) and value-value attention.
+
+
+        Both go through ``out_proj``.
+        """
         q, k, v = self._qkv(x)
-        plain = F.scaled_dot_product_attention(q, k, v)
+        plain = F.scaled_dot_product_attention(q if queries is None else q[:, :, :queries], k, v)
         value = F.scaled_dot_product_attention(v, v, v)
         return self._merge(plain), self._merge(value)
 
@@ -85,10 +89,13 @@ class Block(nn.Module):
         x = x + self.attn(self.ln_1(x), causal=causal)
         return x + self.mlp(self.ln_2(x))
 
-    def dual(self, x: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of both paths: the value path adds the V-V attention of the plain stream and has no MLP."""
-        plain, value_value = self.attn.dual(self.ln_1(x))
-        x = x + plain
+    def dual(self, x: Tensor, value: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor]:
+        """One step of both paths: the value path adds the V-V attention of the plain stream and has no MLP.
+
+        Only the first ``keep`` tokens of the plain stream are carried on; all by default.
+        """
+        plain, value_value = self.attn.dual(self.ln_1(x), keep)
+        x = x[:, :keep] + plain
         return x + self.mlp(self.ln_2(x)), value + value_value
 
 

@@ -84,7 +84,7 @@ class VisionTower(nn.Module):
         Returns:
             VisionOutput: Raw class token and tapped patch tokens.
         """
-        length = self.grid**2
+        length, depth = self.grid**2, len(self.transformer.resblocks)
         x = self.conv1(images).flatten(2).mT  # (B, L, D)
         x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.ln_pre(x + self.positional_embedding)
@@ -98,7 +98,8 @@ class VisionTower(nn.Module):
             if value is None:
                 x = block(x)
             else:
-                x, value = block.dual(x, value)
+                # Behind the last block the plain path is read at its class token alone.
+                x, value = block.dual(x, value, keep=1 if number == depth else None)
             if number in taps:
                 kept[number] = (x if value is None else value)[:, -length:]
         return VisionOutput(x[:, 0], tuple(kept[number] for number in taps))
