@@ -50,7 +50,6 @@ class Attention(nn.Module):
     def dual(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor]:
         """Query-key-value attention of the first ``queries`` tokens (by default all) and value-value attention.
 
-
         Both go through ``out_proj``.
         """
         q, k, v = self._qkv(x)
