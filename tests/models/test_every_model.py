@@ -112,7 +112,7 @@ def test_json_schema_is_current_and_accepts_the_recipe(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_bad_arguments_name_the_allowed_values(name: str) -> None:
-    with pytest.raises(ValueError, match=r"use 112 or 126|use 98 or 112|use .* or .*"):
+    with pytest.raises(ValueError, match="use 112 or 126"):
         build(name, image_size=113)
     with pytest.raises(ValueError, match="tiny-random"):
         build(name, backbone="ViT-XXL-3")

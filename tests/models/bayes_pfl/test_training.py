@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.models.bayes_pfl import BayesPFL
+from tests.conftest import REAL
 
-DATA = Path(os.environ.get("ZSAD_DATA_DIR", Path(__file__).resolve().parents[4] / "shared" / "data"))
-ROOT = DATA / "hazelnut_toy"
+ROOT = REAL / "hazelnut_toy"
 LATE = ("pooling.", "image_map.")
 BOTH = ("text_map.",)
 OPTIONS = {"backbone": "tiny-random", "image_size": 56, "num_samples": 2, "first_stage_epochs": 2, "epochs": 3}
