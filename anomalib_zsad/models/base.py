@@ -62,8 +62,8 @@ class MethodConfig(BaseModel):
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="Seed of the initial values and of everything random in training. ``None``: not seeded. (anomalib 2.7 "
-        "reads ``seed_everything`` and does nothing with it.)",
+        description="Seed of the initial values and of everything random in training. ``None``: not seeded. "
+        "(anomalib 2.7 reads ``seed_everything`` and does nothing with it.)",
     )
 
     @classmethod
