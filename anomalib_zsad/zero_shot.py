@@ -234,7 +234,7 @@ class ZeroShotMixin(Base):
                 "datamodule (ZeroShot, or any anomalib datamodule), not bare data loaders."
             )
             raise TypeError(msg)
-        output = self.model(batch.image, **self._words(batch))
+        output = self.model(batch.image, **self.prompt_words(batch))
         losses = self.model.losses(output, batch.gt_label, batch.gt_mask, batch.has_mask)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -249,8 +249,18 @@ class ZeroShotMixin(Base):
         )  # fmt: skip
         return {"loss": total}
 
-    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
-        """Class words for models that read them from the data (``class_name=None``)."""
+    def prompt_words(self, batch: ImageBatch) -> dict[str, Any]:
+        """What the torch model is told of a batch besides its pixels, as keyword arguments of its ``forward``.
+
+        Methods whose prompts take more than class words, or take them from elsewhere, override this.
+
+        Args:
+            batch (ImageBatch): ``B`` images, of auxiliary data in training, of the target in use.
+
+        Returns:
+            dict[str, Any]: ``class_names``, the class word of each image, for models that read them from the data
+            (``class_name=None``); nothing for others.
+        """
         if getattr(self.config, "class_name", "") is not None:
             return {}
         return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
@@ -273,7 +283,7 @@ class ZeroShotMixin(Base):
         return predictions._replace(**self.post_processor(predictions)._asdict())
 
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
-        predictions = self.model(batch.image, **self._words(batch))._asdict()
+        predictions = self.model(batch.image, **self.prompt_words(batch))._asdict()
         extra = {name: value for name, value in predictions.items() if name not in InferenceBatch._fields}
         if extra:
             batch.extra_maps = extra  # type: ignore[attr-defined]

@@ -37,7 +37,8 @@ def class_word(name: str) -> str:
 def defect_word(label: str) -> str:
     """Return the defect type that a folder name or label stands for.
 
-    Names that only say *that* something is wrong (``bad``, ``abnormal``, ``NG_images``, ...) become ``"anomaly"``.
+    Names that only say *that* something is wrong (``bad``, ``abnormal``, ``NG_images``, ...) become ``"anomaly"``. A
+    name with one word more than that keeps them all.
 
     Args:
         label (str): Folder name or label of an anomalous image.
@@ -46,8 +47,8 @@ def defect_word(label: str) -> str:
         str: The cleaned label, or ``"anomaly"``.
 
     Example:
-        >>> defect_word("broken_large"), defect_word("bad"), defect_word("NG_images"), defect_word("")
-        ('broken large', 'anomaly', 'anomaly', 'anomaly')
+        >>> defect_word("broken_large"), defect_word("defective_painting"), defect_word("NG_images"), defect_word("")
+        ('broken large', 'defective painting', 'anomaly', 'anomaly')
     """
     word = class_word(label) if label.strip("_- ") else ANOMALY
-    return ANOMALY if _NOT_A_DEFECT.intersection(word.split()) else word
+    return ANOMALY if _NOT_A_DEFECT.issuperset(word.split()) else word

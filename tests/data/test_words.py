@@ -18,17 +18,18 @@ def test_class_word(name, word):
 
 
 @pytest.mark.parametrize(
-    "label", ["bad", "Bad", "ko", "Ungood", "NG_images", "abnormal", "bottle_defects", "test", "", "_"]
+    "label", ["bad", "Bad", "ko", "Ungood", "NG_images", "abnormal", "bad_test_images", "test", "", "_"]
 )
 def test_labels_that_name_no_defect(label):
     assert defect_word(label) == "anomaly"
 
 
 def test_labels_that_name_a_defect():
-    assert [defect_word(label) for label in ("broken_large", "Scratch", "bent-wire")] == [
+    assert [defect_word(label) for label in ("broken_large", "Scratch", "bent-wire", "defective_painting")] == [
         "broken large",
         "scratch",
         "bent wire",
+        "defective painting",
     ]
 
 

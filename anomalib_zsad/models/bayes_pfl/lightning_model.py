@@ -140,17 +140,17 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
                 optimizer.state.pop(parameter, None)
         self.model.enter_stage(stage)
 
-    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
-        # The released prompts keep the underscores of a category's name, where its own table does not rename it.
+    def prompt_words(self, batch: ImageBatch) -> dict[str, list[str]]:
+        """Class words; those of the released prompts keep the underscores of a category that their table leaves."""
         categories = getattr(batch, "category", None)
         if self.config.rules == "official" and self.config.class_name is None and categories:
             return {"class_names": [category.rpartition("/")[2] for category in categories]}
-        return super()._words(batch)
+        return super().prompt_words(batch)
 
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":
             return super()._infer(batch)
-        prediction = self.model.predict(batch.image, **self._words(batch))  # type: ignore[arg-type]
+        prediction = self.model.predict(batch.image, **self.prompt_words(batch))  # type: ignore[arg-type]
         self.score_parts = torch.stack([prediction.text_score, prediction.map_score], dim=1)
         maps = gaussian_smooth(prediction.anomaly_map, self.config.smoothing_sigma)
         return batch.update(pred_score=self.score_parts.mean(dim=1), anomaly_map=maps[:, None])

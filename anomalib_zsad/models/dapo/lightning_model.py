@@ -156,7 +156,8 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         )
         raise ValueError(msg)
 
-    def _words(self, batch: Any) -> dict[str, Any]:
+    def prompt_words(self, batch: Any) -> dict[str, Any]:
+        """The number of each training image's kind of defect."""
         if not isinstance(batch, AuxiliaryBatch) or not self.training:
             return {}
         keys = zip(batch.category or (), batch.defect_type or (), strict=True)

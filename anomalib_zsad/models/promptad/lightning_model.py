@@ -120,7 +120,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         if stage == "fit" and self.trainer.datamodule is not None:
             drop_episodes(self.trainer.datamodule)
 
-    def _words(self, batch: ImageBatch) -> dict[str, list[str]]:
+    def prompt_words(self, batch: ImageBatch) -> dict[str, list[str]]:
         """The class words of auxiliary images, and those of the target unless the config describes it."""
         if self.config.described and not isinstance(batch, AuxiliaryBatch):
             return {}

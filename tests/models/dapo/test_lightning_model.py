@@ -85,8 +85,8 @@ def test_the_folders_become_the_words_and_travel_with_the_adapter(trained) -> No
 
 def test_batches_get_the_number_of_their_word(plates, tmp_path) -> None:
     class Watched(DAPO):
-        def _words(self, batch):
-            words = super()._words(batch)
+        def prompt_words(self, batch):
+            words = super().prompt_words(batch)
             if words:
                 seen.append((batch.defect_type, words["types"].tolist()))
             return words
