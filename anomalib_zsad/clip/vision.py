@@ -22,7 +22,7 @@ class VisionOutput(NamedTuple):
     """What :class:`VisionTower` returns.
 
     Attributes:
-        cls (Tensor): ``(B, D)`` class token of the plain path after the last block, before ``ln_post``.
+        cls (Tensor): ``(B, D)`` class token of the plain path after the last block that ran, before ``ln_post``.
         patches (tuple[Tensor, ...]): For each tap ``(B, L, D)`` patch tokens, neither normalised nor projected; class
             and extra tokens are cut off.
     """
@@ -70,6 +70,7 @@ class VisionTower(nn.Module):
         taps: Sequence[int] = (),
         value_path_from: int | None = None,
         before_block: BeforeBlock | None = None,
+        stop: bool = False,
     ) -> VisionOutput:
         """Run the tower.
 
@@ -80,11 +81,13 @@ class VisionTower(nn.Module):
                 input of this block and adds, block by block, the value-value attention of the plain path; it has no
                 MLP. From this block on, ``taps`` read the value path.
             before_block (BeforeBlock | None): Edits the plain stream ``(B, 1 + extra + L, D)`` before a block.
+            stop (bool): Leave the blocks behind the last tap out, for methods that need no class token.
 
         Returns:
             VisionOutput: Raw class token and tapped patch tokens.
         """
         length, depth = self.grid**2, len(self.transformer.resblocks)
+        last = max(taps) if stop else depth
         x = self.conv1(images).flatten(2).mT  # (B, L, D)
         x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.ln_pre(x + self.positional_embedding)
@@ -102,6 +105,8 @@ class VisionTower(nn.Module):
                 x, value = block.dual(x, value, keep=1 if number == depth else None)
             if number in taps:
                 kept[number] = (x if value is None else value)[:, -length:]
+            if number == last:
+                break
         return VisionOutput(x[:, 0], tuple(kept[number] for number in taps))
 
     def project(self, tokens: Tensor, *, norm: bool = True) -> Tensor:

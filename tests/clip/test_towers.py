@@ -108,3 +108,23 @@ def test_extra_tokens_are_inserted_or_overwrite(clip) -> None:
     images = torch.randn(2, 3, 112, 112, dtype=torch.float64)
     deep = insert_tokens(torch.randn(8, 4, 64, dtype=torch.float64))
     assert clip.visual(images, taps=(4,), before_block=deep).patches[0].shape == (2, 64, 64)
+
+
+@pytest.mark.parametrize("taps", [(2, 5), (8,), (5, 2)])
+@pytest.mark.parametrize("value_path_from", [None, 2])
+def test_stopping_behind_the_last_tap_leaves_the_taps_exactly_as_they_are(clip, taps, value_path_from) -> None:
+    images = torch.randn(2, 3, 112, 112, dtype=torch.float64)
+    ran: list[int] = []
+    hooks = [
+        block.ln_2.register_forward_hook(lambda *_, number=number: ran.append(number))
+        for number, block in enumerate(clip.visual.transformer, start=1)
+    ]
+    whole = clip.visual(images, taps=taps, value_path_from=value_path_from)
+    assert ran == list(range(1, 9))
+    ran.clear()
+    short = clip.visual(images, taps=taps, value_path_from=value_path_from, stop=True)
+    for hook in hooks:
+        hook.remove()
+    assert ran == list(range(1, max(taps) + 1))
+    assert all(torch.equal(a, b) for a, b in zip(short.patches, whole.patches, strict=True))
+    assert torch.equal(short.cls, whole.cls) == (max(taps) == 8)

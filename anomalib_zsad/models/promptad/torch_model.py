@@ -145,7 +145,7 @@ class PromptADModel(MethodModel):
                 describes.
         """
         clip = self.load_clip()
-        tokens = clip.visual(images, taps=self.layers).patches
+        tokens = clip.visual(images, taps=self.layers, stop=True).patches
         names = [None] if class_names is None else class_names
         texts = self.texts(names).to(images)  # (B or 1, 2, C)
         maps = self._look(tokens, texts, self.prototypes(names, texts))
