@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import os
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
@@ -374,7 +377,74 @@ class ZeroShotMixin(Base):
         self.configure_model()
         kwargs.setdefault("opset_version", 18)
         with _quiet("onnx_ir", "onnxscript"):  # a thousand lines of INFO otherwise
-            return super().to_onnx(*args, **kwargs)
+            path = super().to_onnx(*args, **kwargs)
+        _attach(path, self.export_facts())
+        return path
+
+    def export_facts(self) -> dict[str, Any]:
+        """What an exported file says of itself, as JSON in its metadata under ``anomalib_zsad``.
+
+        ONNX has it among ``metadata_props``, OpenVINO in ``rt_info`` below ``framework``, whatever the compression.
+        :class:`anomalib_zsad.Detector` reads it, without PyTorch.
+
+        Returns:
+            dict[str, Any]: Plain data, to which methods may add: ``format`` (1); ``method``; ``class_name`` (``None``:
+            any object); ``image_size``; ``thresholds``, above which an image (``image``) or a pixel (``pixel``) is
+            anomalous by this file's outputs; ``calibrated``, whether they were learned; ``defect_types``, words in the
+            order of ``type_scores``; ``clip`` (name, activation and sha256 of the backbone); ``adapter``, sha256 of
+            the learned tensors; ``trained_on``; ``versions``.
+        """
+        import anomalib
+
+        from anomalib_zsad import __version__
+
+        processor = self.post_processor
+        calibrated = isinstance(processor, CalibratedPostProcessor)
+        return {
+            "format": 1,
+            "method": type(self).__name__,
+            "class_name": getattr(self.config, "class_name", None),
+            "image_size": self.config.image_size,
+            "thresholds": _thresholds(processor) if calibrated else {},
+            "calibrated": calibrated and bool(processor.statistics()),
+            "defect_types": list(getattr(self, "defect_types", ())),
+            "clip": self._clip_facts(),
+            "adapter": _digest(self.model.state_dict()),
+            "trained_on": self.describe()["trained_on"],
+            "versions": {"anomalib_zsad": __version__, "anomalib": anomalib.__version__, "torch": torch.__version__},
+        }
+
+
+def _attach(path: Path, facts: Mapping[str, Any]) -> None:
+    """Add facts to an ONNX file. Two protobuf messages, one behind the other, are their union: no need to read it."""
+    from onnx import ModelProto, StringStringEntryProto
+
+    entry = StringStringEntryProto(key="anomalib_zsad", value=json.dumps(facts))
+    with path.open("ab") as file:
+        file.write(ModelProto(metadata_props=[entry]).SerializeToString())
+
+
+def _thresholds(processor: CalibratedPostProcessor) -> dict[str, float]:
+    """Thresholds on the scale of the outputs; without normalisation that is the scale of the raw scores."""
+    found = {"image": 1 - processor.image_sensitivity, "pixel": 1 - processor.pixel_sensitivity}
+    if processor.enable_normalization:
+        return found
+    knots = {"image": processor.image_knots, "pixel": processor.pixel_knots}
+    for level, other in (("image", "pixel"), ("pixel", "image")):
+        missing = bool(knots[level].isnan().any())
+        used = knots[other] if missing and processor.enable_threshold_matching else knots[level]
+        if not used.isnan().any():
+            found[level] = float(np.interp(found[level], [0, 0.25, 0.5, 0.75, 1], [0, *used.tolist(), 1]))
+    return found
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 of tensors, by name, shape and value."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager
