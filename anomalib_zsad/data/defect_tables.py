@@ -5,15 +5,24 @@
 
 The vocabularies are those that DAPO was published with ("partical" included); where its training and test disagree,
 the training's choice stands (MVTec AD's ``manipulated_front`` is *bent*).
+
+VisA has no folder for each kind; its kinds are in the annotation file of each product, ``image_anno.csv``.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomalib_zsad.data.words import ANOMALY, defect_word
+
+if TYPE_CHECKING:
+    from anomalib.data import AnomalibDataset
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class DefectTable:
     Attributes:
         words (tuple[str, ...]): All words; the position, counted from 1, is the id.
         products (Mapping[str, tuple[str, ...]]): Words of each product.
-        folders (Mapping[str, str]): Word of each defect folder. Empty where the data set's files do not tell.
+        folders (Mapping[str, str]): Word of each defect folder. Empty where the data set has no such folders.
     """
 
     words: tuple[str, ...]
@@ -31,14 +40,17 @@ class DefectTable:
     folders: Mapping[str, str] = field(default_factory=dict)
 
     def word(self, defect_type: str, product: str) -> str | None:
-        """Word of a defect type as batches carry it (a cleaned folder name); ``None`` if it cannot be told.
+        """Word of a defect type as batches carry it (a cleaned folder name or label); ``None`` if it cannot be told.
 
-        Where the type is unknown but the product has one kind of defect only, it is that one.
+        A folder that does not name the defect has its word where the product has that kind of defect only. Without
+        folders, a label has the word whose last part it contains; a label of several kinds has none.
         """
-        folders = {defect_word(name): word for name, word in self.folders.items()}
-        folders.pop(ANOMALY, None)  # what several folders were cleaned to
-        known = self.products.get(product, ())
-        return folders.get(defect_type) or (known[0] if len(known) == 1 else None)
+        if not self.folders:
+            words = [word for word in self.words if word.split()[-1] in defect_type]
+            return words[0] if len(words) == 1 and "," not in defect_type else None
+        words = [word for name, word in self.folders.items() if defect_word(name) == defect_type]
+        nameless = defect_type == ANOMALY and list(self.products.get(product, ())) != words
+        return words[0] if words and not nameless else None
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -228,6 +240,57 @@ def words_of(name: str) -> tuple[str, ...]:
         raise ValueError(msg)
     words = table.products[product] if product else table.words
     return tuple(SYNONYMS.get(word, word) for word in words) if data_set.endswith("-synonyms") else words
+
+
+def number_of(word: str | None, words: Sequence[str]) -> int:
+    """Place of a word, or its synonym, in a list, counted from 1; 0 if it is not there.
+
+    Example:
+        >>> number_of("glue", ["oil", "glue"]), number_of("glue", ["gluing"]), number_of("dent", ["oil"])
+        (2, 1, 0)
+    """
+    return next((1 + words.index(one) for one in (word, SYNONYMS.get(word or "")) if one in words), 0)
+
+
+def words_in(samples: DataFrame) -> dict[tuple[str, str], str | None]:
+    """Defect word for each category and type of anomalous samples: the table's, else the type, ``None`` if unknown.
+
+    Args:
+        samples (DataFrame): Of a :class:`~anomalib_zsad.data.ZeroShotDataset`.
+    """
+    words: dict[tuple[str, str], str | None] = {}
+    anomalous = samples[samples.label_index == 1]
+    for data_set, category, kind in set(zip(anomalous.dataset, anomalous.category, anomalous.defect_type, strict=True)):
+        table = table_of(data_set)
+        plain = None if kind == ANOMALY or (table and not table.folders) else kind
+        words[category, kind] = (table.word(kind, category.rpartition("/")[2]) if table else None) or plain
+    return dict(sorted(words.items()))
+
+
+def read_kinds(dataset: AnomalibDataset) -> None:
+    """Put VisA's kinds of defect into the ``label`` column of a data set's samples.
+
+    They are read from ``image_anno.csv``, which lies in the product's folder below VisA's root. Does nothing to other
+    data sets, and where the file is missing.
+    """
+    from anomalib.data.datasets.image.visa import VisaDataset
+
+    if isinstance(dataset, VisaDataset):
+        samples = dataset.samples
+        kinds = _visa_kinds(dataset.root_category)
+        anomalous = samples.label_index == 1
+        names = [Path(path).name for path in samples.image_path[anomalous]]
+        samples.loc[anomalous, "label"] = [kinds.get(name, ANOMALY) for name in names]
+
+
+def _visa_kinds(product: Path) -> dict[str, str]:
+    """Label of each anomalous image, by file name, of a product where anomalib puts it: ``<root>/visa_pytorch/<name>``."""
+    file = product.parents[1] / product.name / "image_anno.csv"
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["label"] != "normal"]
+    return {Path(row["image"]).name: row["label"] for row in rows}
 
 
 def _plain(name: str) -> str:

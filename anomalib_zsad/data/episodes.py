@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName
 from torch.utils.data import DataLoader, Sampler
 
 from anomalib_zsad.data.datasets import ZeroShotDataset
+
+if TYPE_CHECKING:
+    from anomalib.data import AnomalibDataModule
+
+    Base = AnomalibDataModule
+else:
+    Base = object
 
 
 class EpisodeSampler(Sampler[int]):
@@ -51,29 +57,24 @@ class EpisodeSampler(Sampler[int]):
         yield from draw.permutation(np.concatenate(episodes)).flatten().tolist()
 
 
-def use_episodes(datamodule: AnomalibDataModule, anomaly_repeats: int = 1) -> None:
-    """Let a datamodule train in episodes, until :func:`drop_episodes`.
+class SampledTraining(Base):
+    """Mixin of datamodules whose training images a model may bring into an order of its own.
 
-    Args:
-        datamodule (AnomalibDataModule): Its training data must be a :class:`ZeroShotDataset`.
-        anomaly_repeats (int): How often an epoch shows each anomalous image. Defaults to ``1``.
+    Attributes:
+        train_sampler (Callable[[ZeroShotDataset, int], Sampler[int]] | None): Makes the sampler of row numbers from the
+            training data and the batch size. ``None``: random order.
     """
-    drop_episodes(datamodule)
-    original = datamodule.train_dataloader
 
-    def train_dataloader() -> DataLoader:
-        loader: Any = original()
+    train_sampler: Callable[[ZeroShotDataset, int], Sampler[int]] | None = None
+
+    def train_dataloader(self) -> DataLoader:
+        """Training images."""
+        if self.train_sampler is None:
+            return super().train_dataloader()  # type: ignore[return-value]
         return DataLoader(
-            loader.dataset,
-            batch_size=loader.batch_size,
-            sampler=EpisodeSampler(loader.dataset, loader.batch_size, anomaly_repeats),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            self.train_data,
+            batch_size=self.train_batch_size,
+            sampler=self.train_sampler(cast(ZeroShotDataset, self.train_data), self.train_batch_size),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.train_data.collate_fn,
         )
-
-    datamodule.train_dataloader = train_dataloader  # type: ignore[method-assign]
-
-
-def drop_episodes(datamodule: AnomalibDataModule) -> None:
-    """Undo :func:`use_episodes`; does nothing where there is nothing to undo."""
-    vars(datamodule).pop("train_dataloader", None)

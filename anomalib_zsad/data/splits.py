@@ -14,7 +14,12 @@ from pandas import DataFrame
 
 
 def limit(
-    samples: DataFrame, *, max_images: int | None = None, max_anomalies: int | None = None, seed: int = 0
+    samples: DataFrame,
+    *,
+    max_images: int | None = None,
+    max_anomalies: int | None = None,
+    one_defect_type: bool = False,
+    seed: int = 0,
 ) -> list[int]:
     """Choose at most so many images of each class.
 
@@ -22,9 +27,12 @@ def limit(
     proportion, and at least one of each stays where two images are allowed.
 
     Args:
-        samples (DataFrame): Columns ``dataset``, ``category`` and ``label_index``.
+        samples (DataFrame): Columns ``dataset``, ``category``, ``label_index`` and, for ``one_defect_type``,
+            ``defect_type``.
         max_images (int | None): Most images of a class. Defaults to ``None``, no limit.
         max_anomalies (int | None): Most anomalous images of a class. Defaults to ``None``, no limit.
+        one_defect_type (bool): Take the anomalous images of a class from one of its kinds of defect, any of those with
+            ``max_anomalies`` images, or of all if none has as many. Defaults to ``False``.
         seed (int): Seed of the choice. Defaults to ``0``.
 
     Returns:
@@ -35,6 +43,11 @@ def limit(
         anomalous = samples.label_index.to_numpy()[rows] == 1
         generator = _generator(seed, "limit", *key)
         normals, anomalies = (generator.permutation(rows[flags]) for flags in (~anomalous, anomalous))
+        if one_defect_type and len(anomalies):
+            kinds = samples.defect_type.to_numpy(str)[anomalies]
+            names, counts = np.unique(kinds, return_counts=True)
+            enough = names[counts >= (max_anomalies or 1)]
+            anomalies = anomalies[kinds == generator.choice(enough if len(enough) else names)]
         anomalies = anomalies[:max_anomalies]
         total = len(normals) + len(anomalies)
         if max_images is not None and total > max_images:

@@ -15,6 +15,8 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.auxiliary import use_own_collate
 from anomalib_zsad.data.datasets import AuxiliaryDataset, Part, ZeroShotDataset, parts_of
+from anomalib_zsad.data.defect_tables import read_kinds
+from anomalib_zsad.data.episodes import SampledTraining
 from anomalib_zsad.data.sources import OneClass, as_datamodules, classes_of
 from anomalib_zsad.data.splits import hold_out, limit
 from anomalib_zsad.data.words import class_word
@@ -22,7 +24,7 @@ from anomalib_zsad.data.words import class_word
 logger = logging.getLogger(__name__)
 
 
-class ZeroShot(AnomalibDataModule):
+class ZeroShot(SampledTraining, AnomalibDataModule):
     """Train on auxiliary objects with defects, test on objects never seen.
 
     **Protocol.** This is how the field trains and compares zero-shot detectors: the *labelled test split* of an
@@ -62,6 +64,8 @@ class ZeroShot(AnomalibDataModule):
         exclude_classes (list[str] | None): Categories of the source to leave out, such as the tested ones.
         max_images_per_class (int | None): Most images of each category of the source. Defaults to ``None``, all.
         max_anomalies_per_class (int | None): Most anomalous images of each category of the source.
+        one_defect_type_per_class (bool): Take the anomalous images of each category of the source from one kind of
+            defect, chosen at random among those with enough images. Defaults to ``False``.
         calibration_ratio (float): Share of the source held out for calibration, in (0, 1). Defaults to ``0.1``.
         class_words (dict[str, str] | None): Words that replace the cleaned category names in prompts, by category.
         train_batch_size (int): Defaults to ``8``.
@@ -94,6 +98,7 @@ class ZeroShot(AnomalibDataModule):
         exclude_classes: list[str] | None = None,
         max_images_per_class: int | None = None,
         max_anomalies_per_class: int | None = None,
+        one_defect_type_per_class: bool = False,
         calibration_ratio: float = 0.1,
         class_words: dict[str, str] | None = None,
         train_batch_size: int = 8,
@@ -137,6 +142,7 @@ class ZeroShot(AnomalibDataModule):
         self.source_split = source_split
         self.max_images_per_class = max_images_per_class
         self.max_anomalies_per_class = max_anomalies_per_class
+        self.one_defect_type_per_class = one_defect_type_per_class
         self.calibration_ratio = calibration_ratio
 
         classes = classes_of(self.source, source_categories, "source")
@@ -240,17 +246,21 @@ class ZeroShot(AnomalibDataModule):
 
     def _parts(self, classes: list[OneClass], split: str) -> list[Part]:
         names = [one.category for one in classes]
-        return [
-            part
-            for one in classes
-            for dataset in one.datasets(split)
-            for part in parts_of(
-                dataset,
-                source=one.source,
-                category=one.category if names.count(one.category) == 1 else str(one),
-                class_name=self._class_words.get(one.category, one.class_name),
-            )
-        ]
+        parts: list[Part] = []
+        for one in classes:
+            for dataset in one.datasets(split):
+                read_kinds(dataset)
+                parts += parts_of(
+                    dataset,
+                    source=one.source,
+                    category=one.category if names.count(one.category) == 1 else str(one),
+                    class_name=self._class_words.get(one.category, one.class_name),
+                )
+        return parts
+
+    def target_training_data(self) -> ZeroShotDataset:
+        """Images of the target's training split, for few-shot use; training itself never sees them."""
+        return ZeroShotDataset(self._parts(self._target_classes, "train"))
 
     def _source_data(self, classes: list[OneClass]) -> AuxiliaryDataset:
         data = AuxiliaryDataset(self._parts(classes, self.source_split))
@@ -267,6 +277,7 @@ class ZeroShot(AnomalibDataModule):
             data.samples,
             max_images=self.max_images_per_class,
             max_anomalies=self.max_anomalies_per_class,
+            one_defect_type=self.one_defect_type_per_class,
             seed=self.seed,
         )
         return data.subsample(chosen)

@@ -82,7 +82,7 @@ def test_types_as_batches_carry_them_find_their_word():
                 lost = defect_word(folder) == "anomaly" and len(table.products[product]) > 1
                 assert word == (None if lost else table.folders[folder]), (product, folder)
     assert TABLES["Visa"].word("anomaly", "candle") is None
-    assert TABLES["Visa"].word("anomaly", "capsules") == "bubble"
+    assert TABLES["Visa"].word("anomaly", "capsules") is None  # it may as well be a leak, which has no word
     assert TABLES["MVTecAD"].word("dent", "bottle") is None
 
 

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 from anomalib.data import Folder
 
-from anomalib_zsad.data import SyntheticSurfaces, ZeroShot
-from anomalib_zsad.data.episodes import EpisodeSampler, drop_episodes, use_episodes
+from anomalib_zsad.data import AuxiliaryBatch, SyntheticSurfaces, ZeroShot
+from anomalib_zsad.data.episodes import EpisodeSampler
 
 
 @pytest.fixture
@@ -68,21 +69,22 @@ def test_a_category_that_two_data_sets_share_makes_two_classes(parts) -> None:
         assert samples.dataset[rows[start : start + 8]].nunique() == 1
 
 
-def test_use_and_drop(datamodule) -> None:
-    use_episodes(datamodule, 10)
-    use_episodes(datamodule, 10)  # not twice
-    loader = datamodule.train_dataloader()
+def test_a_datamodule_trains_in_episodes_while_it_is_asked_to(parts) -> None:
+    data = ZeroShot(source=[Folder(**parts["washer"]), Folder(**parts["gasket"])], num_workers=0, train_batch_size=4)
+    data.setup("fit")
+    data.train_sampler = partial(EpisodeSampler, anomaly_repeats=10)
+    loader = data.train_dataloader()
     anomalies = 0
     for batch in loader:
+        assert isinstance(batch, AuxiliaryBatch)
         assert len(set(batch.category)) == 1
-        assert batch.image.shape == (4, 3, 32, 32)
+        assert batch.image.shape == (4, 3, 96, 96)
         anomalies += int(batch.gt_label.sum())
     assert len(loader) == len(loader.sampler) // 4
-    wanted = 10 * (datamodule.train_data.samples.label_index == 1).sum()
-    assert wanted <= anomalies < wanted + 12
-    drop_episodes(datamodule)
-    drop_episodes(datamodule)
-    assert not isinstance(datamodule.train_dataloader().sampler, EpisodeSampler)
+    wanted = 10 * (data.train_data.samples.label_index == 1).sum()
+    assert wanted <= anomalies < wanted + 8
+    data.train_sampler = None
+    assert not isinstance(data.train_dataloader().sampler, EpisodeSampler)
 
 
 def test_one_class_without_anomalies(datamodule) -> None:

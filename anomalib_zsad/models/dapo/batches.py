@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from anomalib.data import ImageBatch
 from torch import Tensor
+from typing_extensions import Self
 
 from anomalib_zsad.data.batches import NumpyZeroShotBatch, NumpyZeroShotItem, ZeroShotBatch, ZeroShotItem
 from anomalib_zsad.functional import upsample
@@ -23,6 +24,7 @@ class NumpyDefectTypeItem(NumpyZeroShotItem):
     type_grid: Any = None
     type_scores: Any = None
     type_names: Any = None
+    state_grid: Any = None
 
 
 @dataclass
@@ -34,6 +36,7 @@ class NumpyDefectTypeBatch(NumpyZeroShotBatch):
     type_grid: Any = None
     type_scores: Any = None
     type_names: Any = None
+    state_grid: Any = None
 
 
 class _TypeMaps:
@@ -67,6 +70,7 @@ class DefectTypeItem(ZeroShotItem, _TypeMaps):
         type_grid (Tensor | None): ``(K, g, g)`` probability of every kind at each patch.
         type_scores (Tensor | None): ``(K,)`` highest of them.
         type_names (tuple[str, ...] | None): The ``K`` words.
+        state_grid (Tensor | None): ``(layers, K + 1, g, g)``, in tests only: see :class:`DefectTypeBatch`.
     """
 
     numpy_class: ClassVar[type] = NumpyDefectTypeItem
@@ -74,6 +78,7 @@ class DefectTypeItem(ZeroShotItem, _TypeMaps):
     type_grid: Tensor | None = None
     type_scores: Tensor | None = None
     type_names: tuple[str, ...] | None = None
+    state_grid: Tensor | None = None
 
 
 @dataclass
@@ -84,6 +89,8 @@ class DefectTypeBatch(ZeroShotBatch, _TypeMaps):
         type_grid (Tensor | None): ``(B, K, g, g)`` probability of every kind at each patch.
         type_scores (Tensor | None): ``(B, K)`` highest of them.
         type_names (list[tuple[str, ...]] | None): The ``K`` words, for each image.
+        state_grid (Tensor | None): ``(B, layers, K + 1, g, g)`` probability of the normal state and every kind, layer
+            by layer: what the multi-type metrics are made of. In tests only; predictions are kept, and it is large.
     """
 
     item_class: ClassVar[type] = DefectTypeItem
@@ -92,11 +99,12 @@ class DefectTypeBatch(ZeroShotBatch, _TypeMaps):
     type_grid: Tensor | None = None
     type_scores: Tensor | None = None
     type_names: list[tuple[str, ...]] | None = None
+    state_grid: Tensor | None = None
 
     @classmethod
-    def adopt(cls, batch: ImageBatch) -> None:
-        """Make room in a batch for the kinds of defect, in place: Lightning's callbacks hold this very object."""
-        has_mask = getattr(batch, "has_mask", None)
-        batch.__class__ = cls
-        if has_mask is None:
-            batch.has_mask = torch.full((batch.batch_size,), batch.gt_mask is not None)  # type: ignore[attr-defined]
+    def of(cls, batch: ImageBatch) -> Self:
+        """A batch with the same tensors and room for the kinds of defect."""
+        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        if values.get("has_mask") is None:
+            values["has_mask"] = torch.full((batch.batch_size,), batch.gt_mask is not None)
+        return cls(**values)

@@ -5,7 +5,9 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,8 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad.data.batches import AuxiliaryBatch
-from anomalib_zsad.data.defect_tables import SYNONYMS, table_of
-from anomalib_zsad.data.words import ANOMALY
+from anomalib_zsad.data.defect_tables import number_of, table_of, words_in
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from anomalib_zsad.models.dapo.config import DAPOConfig
@@ -29,6 +30,8 @@ from anomalib_zsad.visualization.defect_types import DefectTypeVisualizer, rank
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
 logger = logging.getLogger(__name__)
+# A reminder that our hook works beside any datamodule; it does, on purpose.
+warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer` in `LightningModule`")
 
 
 @document(DAPOConfig)
@@ -133,10 +136,10 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         samples: DataFrame | None = getattr(getattr(datamodule, "train_data", None), "samples", None)
         if stage != "fit" or samples is None or "defect_type" not in samples:
             return
-        words = _words_of(samples)
+        words = words_in(samples)
         if self._words_from_data:
             tables = [table.words for name in samples.dataset.unique() if (table := table_of(name))]
-            found = dict.fromkeys([word for table in tables for word in table] + [*filter(None, words.values())])
+            found = dict.fromkeys([*chain(*tables), *filter(None, words.values())])
             if found:
                 self.defect_types = list(found)
         self._type_ids = {key: self._number(word) for key, word in words.items()}
@@ -145,11 +148,9 @@ class DAPO(ZeroShotMixin, AnomalibModule):
     def _number(self, word: str | None) -> int:
         """Number of a defect word, counted from 1; 0 if the kind is unknown."""
         names = self.defect_types
-        if word is None:
-            return 0
-        for candidate in (word, SYNONYMS.get(word)):
-            if candidate in names:
-                return 1 + names.index(candidate)
+        number = number_of(word, names)
+        if word is None or number:
+            return number
         msg = (
             f"The training data has defects of type {word!r}, which is not among defect_types={names}. Add it, or "
             "leave defect_types out to train on the words of the data; they can be changed after training."
@@ -166,16 +167,21 @@ class DAPO(ZeroShotMixin, AnomalibModule):
 
     # ---- predictions ---------------------------------------------------------------------------------------------
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make room for the kinds of defect; from here on, loop and callbacks share the batch that is returned."""
+        del dataloader_idx
+        used = self.trainer.testing or self.trainer.predicting
+        return DefectTypeBatch.of(batch) if used and isinstance(batch, ImageBatch) else batch
+
     def _infer(self, batch: ImageBatch) -> Any:
-        if self.trainer.testing or self.trainer.predicting:
-            DefectTypeBatch.adopt(batch)
         prediction = self.model.predict(cast(Tensor, batch.image))
+        kept = prediction._asdict() | ({} if self.trainer.testing else {"state_grid": None})
         ranking = [
             ", ".join(f"{word} {score:.2f}" for word, score in rank(self.model.words, scores))
             for scores in prediction.type_scores.tolist()
         ]
         names = [self.model.words] * len(ranking)
-        return batch.update(**prediction._asdict(), type_names=names, explanation=ranking)
+        return batch.update(**kept, type_names=names, explanation=ranking)
 
     def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX with the defect words in the metadata (``defect_types``, JSON); no text tower is in it."""
@@ -187,14 +193,3 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         entry.key, entry.value = "defect_types", json.dumps(self.defect_types)
         onnx.save(graph, path)
         return path
-
-
-def _words_of(samples: DataFrame) -> dict[tuple[str, str], str | None]:
-    """Defect word for each category and type of anomalous samples: the table's, else the type, ``None`` if unknown."""
-    words: dict[tuple[str, str], str | None] = {}
-    anomalous = samples[samples.label_index == 1]
-    for data_set, category, kind in set(zip(anomalous.dataset, anomalous.category, anomalous.defect_type, strict=True)):
-        table = table_of(data_set)
-        plain = None if kind == ANOMALY else kind
-        words[category, kind] = table.word(kind, category.rpartition("/")[2]) or plain if table else plain
-    return dict(sorted(words.items()))

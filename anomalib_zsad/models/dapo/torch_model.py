@@ -48,12 +48,14 @@ class DAPOPrediction(NamedTuple):
             Up-sampled (bilinear, corners aligned) they are the type maps, and sum to the anomaly map before smoothing.
         type_scores (Tensor): ``(B, K)`` highest probability of every kind at any patch. This image-level ranking is
             ours; the method has none.
+        state_grid (Tensor): ``(B, layers, K + 1, g, g)`` probability of the normal state and every kind in each layer.
     """
 
     pred_score: Tensor
     anomaly_map: Tensor
     type_grid: Tensor
     type_scores: Tensor
+    state_grid: Tensor
 
 
 class TypedBatch(NamedTuple):
@@ -159,7 +161,7 @@ class DAPOModel(MethodModel):
         if self.config.image_score == "both":
             score = (score + anomaly_map.amax(dim=(1, 2, 3))) / 2
         smooth = gaussian_smooth(anomaly_map, self.config.smoothing_sigma)
-        return DAPOPrediction(score, smooth, type_grid, type_grid.amax(dim=(-2, -1)))
+        return DAPOPrediction(score, smooth, type_grid, type_grid.amax(dim=(-2, -1)), grids)
 
     def _score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities ``(B, layers, K + 1, g, g)`` of each patch and logits ``(B, 2)`` of the image."""

@@ -80,8 +80,8 @@ class PromptADConfig(MethodConfig):
     anomaly_repeats: int = Field(
         default=10,
         ge=1,
-        description="How often an epoch shows each anomalous image. The paper has 1 or 10 of them per class; with a "
-        "balanced auxiliary data set, such as VisA's test split, use 1.",
+        description="How often an epoch shows each anomalous image of ``ZeroShot`` data. The paper has 1 or 10 of them "
+        "per class; with a balanced auxiliary data set, such as VisA's test split, use 1.",
     )
     mask_supervision: bool = Field(
         default=False, description="Add focal and Dice losses on the final map where masks are known (not the paper's)."

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, get_image_filenames, read_image
 from torch import Tensor
 
-from anomalib_zsad.data.reading import read_item
+from anomalib_zsad.data.datasets import ZeroShotDataset, parts_of
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.zero_shot import ZeroShot
 
@@ -49,15 +49,14 @@ def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, li
         ValueError: If a class has too few of them; the message says how to give some.
     """
     tested = set(datamodule.test_data.samples.image_path)
+    data = _training_data(datamodule)
+    samples = data.samples
+    usable = (samples.label_index == LabelName.NORMAL) & ~samples.image_path.isin(tested)
     found: dict[str, list[Tensor]] = {}
-    for word, dataset in _training_data(datamodule):
-        samples = dataset.samples
-        usable = (samples.label_index == LabelName.NORMAL) & ~samples.image_path.isin(tested)
-        words = samples.class_name if "class_name" in samples else np.full(len(samples), word)
-        for one in dict.fromkeys(words):
-            rows = np.flatnonzero(usable & (words == one))
-            chosen = np.random.default_rng(datamodule.seed or 0).permutation(rows)[:count]
-            found.setdefault(one, []).extend(_read(dataset, row) for row in chosen)
+    for word in samples.class_name.unique():
+        rows = np.flatnonzero(usable & (samples.class_name == word))
+        chosen = np.random.default_rng(datamodule.seed or 0).permutation(rows)[:count]
+        found[word] = [cast("Tensor", data[int(row)].image) for row in chosen]
     for word in tested_words(datamodule):
         if len(found.get(word, [])) < count:
             msg = (
@@ -65,7 +64,7 @@ def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, li
                 f"images of {word!r} that are not tested as well. Give a folder of normal images: few_shot_source."
             )
             raise ValueError(msg)
-    return {word: images[:count] for word, images in found.items()}
+    return found
 
 
 def tested_words(datamodule: AnomalibDataModule) -> list[str]:
@@ -74,17 +73,12 @@ def tested_words(datamodule: AnomalibDataModule) -> list[str]:
     return list(dict.fromkeys(samples.class_name)) if "class_name" in samples else [word_of(datamodule)]
 
 
-def _training_data(datamodule: AnomalibDataModule) -> Sequence[tuple[str, AnomalibDataset]]:
-    if not isinstance(datamodule, ZeroShot):
-        return [(word_of(datamodule), datamodule.train_data)]
-    words = datamodule._class_words  # noqa: SLF001
-    return [
-        (words.get(one.category, one.class_name), one.datasets("train")[0])
-        for one in datamodule._target_classes  # noqa: SLF001
-    ]
-
-
-def _read(dataset: AnomalibDataset, row: int) -> Tensor:
-    plain = copy.copy(dataset)
+def _training_data(datamodule: AnomalibDataModule) -> ZeroShotDataset:
+    if isinstance(datamodule, ZeroShot):
+        return datamodule.target_training_data()
+    data = datamodule.train_data
+    if not isinstance(data, ZeroShotDataset):
+        return ZeroShotDataset(parts_of(data, datamodule.name, datamodule.category or "", word_of(datamodule)))
+    plain = copy.copy(data)
     plain.augmentations = None
-    return cast("Tensor", read_item(plain, int(row)).image)
+    return plain

@@ -4,6 +4,7 @@
 """PromptAD as an anomalib model."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad.data.auxiliary import class_names_of
 from anomalib_zsad.data.batches import AuxiliaryBatch
-from anomalib_zsad.data.episodes import drop_episodes, use_episodes
+from anomalib_zsad.data.episodes import EpisodeSampler, SampledTraining
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.promptad.config import PromptADConfig
 from anomalib_zsad.models.promptad.few_shot import images_in_folder, normal_images
@@ -110,15 +111,15 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         """Train in episodes of one class; for tests and predictions, look at the normal images of few-shot use."""
         super().setup(stage)
         datamodule = self.trainer.datamodule
-        if stage == "fit" and datamodule is not None:
-            use_episodes(datamodule, self.config.anomaly_repeats)
+        if stage == "fit" and isinstance(datamodule, SampledTraining):  # others have one class
+            datamodule.train_sampler = partial(EpisodeSampler, anomaly_repeats=self.config.anomaly_repeats)
         self.model.references = self._references() if stage in {"test", "predict"} else {}
 
     def teardown(self, stage: str) -> None:
         """Leave the datamodule as it was."""
         super().teardown(stage)
-        if stage == "fit" and self.trainer.datamodule is not None:
-            drop_episodes(self.trainer.datamodule)
+        if stage == "fit" and isinstance(self.trainer.datamodule, SampledTraining):
+            self.trainer.datamodule.train_sampler = None
 
     def prompt_words(self, batch: ImageBatch) -> dict[str, list[str]]:
         """The class words of auxiliary images, and those of the target unless the config describes it."""

@@ -75,7 +75,7 @@ def test_training_goes_through_episodes_of_one_class(trained) -> None:
         anomalies[categories[0]] += sum(labels)
     # One anomaly, ten times, and once more at most to fill the last episode up.
     assert all(10 <= count <= 14 for count in anomalies.values())
-    assert "train_dataloader" not in vars(data)
+    assert data.train_sampler is None
 
 
 def test_training_takes_the_auxiliary_words_not_those_of_the_target(trained) -> None:
