@@ -1,0 +1,195 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What runs a model file: OpenVINO for exported graphs, PyTorch for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+
+Key = TypeVar("Key")
+Outputs = dict[str, np.ndarray]
+
+EXTRA_OUTPUTS = ("type_maps", "uncertainty_map")
+"""Options of methods that add what a detection can tell; on, where a model is built here."""
+
+
+class Engine(Protocol):
+    """A model and what its file says of it."""
+
+    facts: dict[str, Any]
+    """See :meth:`anomalib_zsad.zero_shot.ZeroShotMixin.export_facts`; empty for files of other models."""
+
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+        """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
+
+        They come as they are ready, which need not be the order of the images; the key tells which one it is.
+        """
+        ...
+
+
+def open_model(path: Path, device: str, precision: str, *, throughput: bool, options: dict[str, Any]) -> Engine:
+    """Make the engine for a file, by its suffix.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is none that can be used, or options were given that do not apply to it.
+    """
+    if not path.is_file():
+        msg = f"Model {path} does not exist. `anomalib export` writes model.xml, model.onnx or model.pt."
+        raise FileNotFoundError(msg)
+    if path.suffix in {".xml", ".onnx"}:
+        if options:
+            msg = f"{path.name} is an exported graph: {', '.join(options)} cannot be changed any more; export it anew."
+            raise ValueError(msg)
+        return OpenVINOEngine(path, device, precision, throughput=throughput)
+    if path.suffix in {".safetensors", ".ckpt", ".pt"}:
+        return TorchEngine(path, device, precision, options)
+    hint = " Its adapter: `anomalib-zsad weights convert`." if path.suffix == ".pth" else ""
+    msg = f"{path.name} is no model file; use .xml (OpenVINO), .onnx, .safetensors (adapter), .ckpt or .pt.{hint}"
+    raise ValueError(msg)
+
+
+class OpenVINOEngine:
+    """An exported graph, OpenVINO's own format or ONNX; imports OpenVINO only.
+
+    Args:
+        path (Path): ``.xml`` with its ``.bin``, or ``.onnx``.
+        device (str): OpenVINO's name of a device.
+        precision (str): OpenVINO's hint for arithmetic. Left to itself, it computes in bfloat16 on some CPUs, and maps
+            then differ by some hundredths from those of other machines.
+        throughput (bool): Several images at a time, rather than each as soon as possible.
+    """
+
+    facts: dict[str, Any]
+
+    def __init__(self, path: Path, device: str, precision: str, *, throughput: bool) -> None:
+        import openvino as ov
+
+        try:
+            model = ov.Core().read_model(path)
+        except RuntimeError as error:
+            msg = f"{path} is damaged, or not a model that OpenVINO reads: {str(error).strip().splitlines()[-1]}"
+            raise ValueError(msg) from error
+        place = ["framework", "anomalib_zsad"]
+        self.facts = json.loads(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else {}
+        batch, _, *size = model.input(0).partial_shape
+        self._batch = batch.get_length() if batch.is_static else 1
+        self._size = tuple(side.get_length() for side in size) if all(side.is_static for side in size) else None
+        hint = "THROUGHPUT" if throughput else "LATENCY"
+        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
+        self._graph = ov.Core().compile_model(model, device, settings)
+        self._names = [output.any_name for output in self._graph.outputs]
+        self._requests = ov.AsyncInferQueue(self._graph)
+
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+        """See :class:`Engine`."""
+        done: queue.SimpleQueue[tuple[Key, Outputs]] = queue.SimpleQueue()
+
+        def collect(request: Any, key: Key) -> None:
+            values = (tensor.data[0].copy() for tensor in request.output_tensors)
+            done.put((key, dict(zip(self._names, values, strict=True))))
+
+        self._requests.set_callback(collect)
+        for key, pixels in images:
+            self._requests.start_async({0: self._fitted(pixels)}, key)  # waits until one of the streams is free
+            while not done.empty():
+                yield done.get()
+        self._requests.wait_all()
+        while not done.empty():
+            yield done.get()
+
+    def _fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """What the input takes: a graph exported with a fixed size gets images resized as the model resizes them."""
+        if self._size is not None and pixels.shape[1:] != self._size:
+            side = self._size[::-1]
+            planes = [Image.fromarray(plane).resize(side, Image.Resampling.BICUBIC) for plane in pixels]
+            pixels = np.stack([np.asarray(plane) for plane in planes])
+        return np.repeat(pixels[None], self._batch, axis=0)
+
+
+class TorchEngine:
+    """An adapter, a checkpoint or a torch export.
+
+    Args:
+        path (Path): ``.safetensors``, ``.ckpt`` or ``.pt``.
+        device (str): PyTorch's name of a device, in upper or lower case.
+        precision (str): ``f32``.
+        options (dict[str, Any]): Arguments of the model's constructor, for adapters and checkpoints.
+    """
+
+    facts: dict[str, Any]
+
+    def __init__(self, path: Path, device: str, precision: str, options: dict[str, Any]) -> None:
+        if precision != "f32":
+            msg = f"precision={precision!r} is OpenVINO's; {path.suffix} files run in 'f32'."
+            raise ValueError(msg)
+        load = {".safetensors": _from_adapter, ".ckpt": _from_checkpoint, ".pt": _from_export}[path.suffix]
+        self._device = device.lower()
+        self._model = load(path, options)
+        if hasattr(self._model, "configure_model"):
+            self._model.configure_model()
+        self._model.eval().to(self._device)
+        self.facts = self._model.export_facts() if hasattr(self._model, "export_facts") else {}
+
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+        """See :class:`Engine`."""
+        import torch
+
+        for key, pixels in images:
+            with torch.inference_mode():
+                found = self._model(torch.from_numpy(pixels)[None].to(self._device))._asdict()
+            yield key, {name: value[0].cpu().numpy() for name, value in found.items() if value is not None}
+
+
+def _model_class(path: Path, method: str | None, options: dict[str, Any]) -> Any:
+    """The class of a method; options that ask for what a detection can tell are added."""
+    import anomalib_zsad
+
+    if method not in anomalib_zsad.MODELS:
+        msg = f"{path} was made by {method or 'another program'}; known are {', '.join(anomalib_zsad.MODELS)}."
+        raise ValueError(msg)
+    cls = getattr(anomalib_zsad, method)
+    for name in EXTRA_OUTPUTS:
+        if name in cls.config_class.model_fields:
+            options.setdefault(name, True)
+    return cls
+
+
+def _from_adapter(path: Path, options: dict[str, Any]) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get("anomalib_zsad", "{}"))
+    except SafetensorError as error:
+        msg = f"{path} is not a safetensors file, or it is damaged ({error}). Copy it again."
+        raise ValueError(msg) from error
+    return _model_class(path, header.get("method"), options)(weights=path, **options)
+
+
+def _from_checkpoint(path: Path, options: dict[str, Any]) -> Any:
+    from anomalib_zsad.adapters import read_checkpoint
+
+    facts = read_checkpoint(path).get("anomalib_zsad", {})
+    return _model_class(path, facts.get("method"), options).load_from_checkpoint(path, map_location="cpu", **options)
+
+
+def _from_export(path: Path, options: dict[str, Any]) -> Any:
+    if options:
+        msg = f"{path.name} is an exported model: {', '.join(options)} cannot be changed any more."
+        raise ValueError(msg)
+    if os.environ.get("TRUST_REMOTE_CODE", "").lower() not in {"1", "true", "yes"}:
+        msg = f"{path} may run any code when it is opened. If you made it, set TRUST_REMOTE_CODE=1; or export .xml."
+        raise ValueError(msg)
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False)["model"]
