@@ -398,15 +398,14 @@ class ZeroShotMixin(Base):
 
         from anomalib_zsad import __version__
 
-        processor = self.post_processor
-        calibrated = isinstance(processor, CalibratedPostProcessor)
+        processor = self.post_processor if isinstance(self.post_processor, CalibratedPostProcessor) else None
         return {
             "format": 1,
             "method": type(self).__name__,
             "class_name": getattr(self.config, "class_name", None),
             "image_size": self.config.image_size,
-            "thresholds": _thresholds(processor) if calibrated else {},
-            "calibrated": calibrated and bool(processor.statistics()),
+            "thresholds": _thresholds(processor) if processor else {},
+            "calibrated": bool(processor and processor.statistics()),
             "defect_types": list(getattr(self, "defect_types", ())),
             "clip": self._clip_facts(),
             "adapter": _digest(self.model.state_dict()),
@@ -443,7 +442,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
