@@ -38,14 +38,15 @@ MODELS = {
 }
 DATAMODULES = {
     "SyntheticSurfaces": "anomalib_zsad.data",
+    from anomalib_zsad.deploy import Detector as Detector
     "ZeroShot": "anomalib_zsad.data",
 }
 
-__all__ = [*MODELS, *DATAMODULES]
+__all__ = [*MODELS, *DATAMODULES, *TOOLS]
 
 
 def __getattr__(name: str) -> Any:
-    source = (MODELS | DATAMODULES).get(name)
+    source = (MODELS | DATAMODULES | TOOLS).get(name)
     if source is None:
         msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
         raise AttributeError(msg)
@@ -57,3 +58,6 @@ def __dir__() -> list[str]:
 
 
 _anomalib_zsad_autoload.arm()
+TOOLS = {
+    "Detector": "anomalib_zsad.deploy",
+}
