@@ -16,16 +16,54 @@ if TYPE_CHECKING:
         ZeroShotItem,
     )
     from anomalib_zsad.data.datasets import AuxiliaryDataset, ZeroShotDataset
+    from anomalib_zsad.data.meta_json import MetaJson
+    from anomalib_zsad.data.public_sets import (
+        AITEX,
+        CVC300,
+        DAGM,
+        ISIC,
+        KSDD2,
+        RSDD,
+        TN3K,
+        Br35H,
+        BrainMRI,
+        ClinicDB,
+        ColonDB,
+        DTDSynthetic,
+        Endo,
+        HeadCT,
+        Kvasir,
+        MADReal,
+        MADSim,
+    )
     from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
     from anomalib_zsad.data.zero_shot import ZeroShot
 
 __all__ = [
+    "AITEX",
     "AuxiliaryBatch",
     "AuxiliaryDataset",
     "AuxiliaryItem",
+    "Br35H",
+    "BrainMRI",
+    "CVC300",
+    "ClinicDB",
+    "ColonDB",
+    "DAGM",
+    "DTDSynthetic",
+    "Endo",
+    "HeadCT",
+    "ISIC",
+    "KSDD2",
+    "Kvasir",
+    "MADReal",
+    "MADSim",
+    "MetaJson",
     "NumpyZeroShotBatch",
     "NumpyZeroShotItem",
+    "RSDD",
     "SyntheticSurfaces",
+    "TN3K",
     "ZeroShot",
     "ZeroShotBatch",
     "ZeroShotDataset",
@@ -37,7 +75,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in ("batches", "datasets", "auxiliary", "zero_shot", "synthetic_surfaces"):
+        for module in (
+            "batches",
+            "datasets",
+            "auxiliary",
+            "zero_shot",
+            "synthetic_surfaces",
+            "public_sets",
+            "meta_json",
+        ):
             if hasattr(source := import_module(f"{__name__}.{module}"), name):
                 return getattr(source, name)
     msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
