@@ -18,8 +18,27 @@ from typing import TYPE_CHECKING, Any
 import _anomalib_zsad_autoload
 
 if TYPE_CHECKING:
+    from anomalib_zsad.data import AITEX as AITEX
+    from anomalib_zsad.data import CVC300 as CVC300
+    from anomalib_zsad.data import DAGM as DAGM
+    from anomalib_zsad.data import ISIC as ISIC
+    from anomalib_zsad.data import KSDD2 as KSDD2
+    from anomalib_zsad.data import RSDD as RSDD
+    from anomalib_zsad.data import TN3K as TN3K
+    from anomalib_zsad.data import Br35H as Br35H
+    from anomalib_zsad.data import BrainMRI as BrainMRI
+    from anomalib_zsad.data import ClinicDB as ClinicDB
+    from anomalib_zsad.data import ColonDB as ColonDB
+    from anomalib_zsad.data import DTDSynthetic as DTDSynthetic
+    from anomalib_zsad.data import Endo as Endo
+    from anomalib_zsad.data import HeadCT as HeadCT
+    from anomalib_zsad.data import Kvasir as Kvasir
+    from anomalib_zsad.data import MADReal as MADReal
+    from anomalib_zsad.data import MADSim as MADSim
+    from anomalib_zsad.data import MetaJson as MetaJson
     from anomalib_zsad.data import SyntheticSurfaces as SyntheticSurfaces
     from anomalib_zsad.data import ZeroShot as ZeroShot
+    from anomalib_zsad.deploy import Detector as Detector
     from anomalib_zsad.models.bayes_pfl import BayesPFL as BayesPFL
     from anomalib_zsad.models.cops import CoPS as CoPS
     from anomalib_zsad.models.dapo import DAPO as DAPO
@@ -37,9 +56,29 @@ MODELS = {
     "PromptMoE": "anomalib_zsad.models.promptmoe",
 }
 DATAMODULES = {
+    "AITEX": "anomalib_zsad.data",
+    "Br35H": "anomalib_zsad.data",
+    "BrainMRI": "anomalib_zsad.data",
+    "CVC300": "anomalib_zsad.data",
+    "ClinicDB": "anomalib_zsad.data",
+    "ColonDB": "anomalib_zsad.data",
+    "DAGM": "anomalib_zsad.data",
+    "DTDSynthetic": "anomalib_zsad.data",
+    "Endo": "anomalib_zsad.data",
+    "HeadCT": "anomalib_zsad.data",
+    "ISIC": "anomalib_zsad.data",
+    "KSDD2": "anomalib_zsad.data",
+    "Kvasir": "anomalib_zsad.data",
+    "MADReal": "anomalib_zsad.data",
+    "MADSim": "anomalib_zsad.data",
+    "MetaJson": "anomalib_zsad.data",
+    "RSDD": "anomalib_zsad.data",
     "SyntheticSurfaces": "anomalib_zsad.data",
-    from anomalib_zsad.deploy import Detector as Detector
+    "TN3K": "anomalib_zsad.data",
     "ZeroShot": "anomalib_zsad.data",
+}
+TOOLS = {
+    "Detector": "anomalib_zsad.deploy",
 }
 
 __all__ = [*MODELS, *DATAMODULES, *TOOLS]
@@ -58,6 +97,3 @@ def __dir__() -> list[str]:
 
 
 _anomalib_zsad_autoload.arm()
-TOOLS = {
-    "Detector": "anomalib_zsad.deploy",
-}
