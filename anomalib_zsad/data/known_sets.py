@@ -208,6 +208,7 @@ PUBLIC = (
         "NODefect_images/<fabric>/0001_000_00.png\nDefect_images/0001_002_00.png\n"
         "Mask_images/0001_002_00_mask.png",
         "www.aitex.es/afid", "free for research; cite Silvestre-Blanes et al. 2019", tiled=True,
+        odd=("0106_010_03",),
     ),
     Layout(
         "HeadCT", "HeadCT", ("head_ct",), _head_ct, {"test": (100, 100)}, "head_ct/000.png\nlabels.csv",
@@ -288,7 +289,7 @@ ANOMALIBS = (
         "huggingface.co/datasets/Real-IAD/Real-IAD", "CC BY-NC-SA 4.0",
     ),
     Layout(
-        "Kolektor", "KolektorSDD", ("electrical_commutators",), _ksdd, {"test": (347, 52)},
+        "Kolektor", "KolektorSDD", ("Kolektor",), _ksdd, {"test": (347, 52)},
         "kos01/Part0.jpg\nkos01/Part0_label.bmp", "vicos.si/resources/kolektorsdd", "CC BY-NC-SA 4.0",
         nested=("KolektorSDD",),
     ),

@@ -71,6 +71,7 @@ class Layout:
         hints (tuple[str, ...]): Parts of folder names that tell it from sets of the same layout.
         groups (Mapping): Names for some of the classes.
         tiled (bool): Whether its images are strips that are cut into squares (:func:`cut`).
+        odd (tuple[str, ...]): Images (names without suffix) whose mask is missing or empty as published.
     """
 
     name: str
@@ -85,13 +86,15 @@ class Layout:
     hints: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tiled: bool = False
+    odd: tuple[str, ...] = ()
+
+    def holds(self, place: Path) -> bool:
+        """Whether a folder has this form, and any image."""
+        return place.is_dir() and any(True for category in self.categories for _ in self.read(place, category))
 
     def find(self, root: Path) -> Path | None:
         """The data set's folder: ``root`` or one of its known sub-folders; ``None`` if it is in neither."""
-        for place in (root, *(child(root, name) for name in self.nested)):
-            if place.is_dir() and any(True for category in self.categories for _ in self.read(place, category)):
-                return place
-        return None
+        return next(filter(self.holds, (root, *(child(root, name) for name in self.nested))), None)
 
     def entries(self, root: Path | str, categories: Collection[str] | None = None) -> list[Entry]:
         """List the images, whole strips where there are strips.
@@ -171,6 +174,11 @@ def masks_in(*places: Path) -> dict[str, tuple[Path, ...]]:
     return found
 
 
+def threshold(mask: Path) -> int:
+    """The value above which a pixel of a mask file is marked."""
+    return 127 if mask.suffix.lower() in _LOSSY else 0
+
+
 def read_marks(masks: Iterable[Path]) -> np.ndarray | None:
     """Unite masks.
 
@@ -186,7 +194,7 @@ def read_marks(masks: Iterable[Path]) -> np.ndarray | None:
     united: np.ndarray | None = None
     for path in masks:
         with Image.open(path) as file:
-            marks = np.asarray(file.convert("L")) > (127 if path.suffix.lower() in _LOSSY else 0)
+            marks = np.asarray(file.convert("L")) > threshold(path)
         if united is not None and united.shape != marks.shape:
             msg = f"Mask {path} is of another size than the other mask of the same image."
             raise ValueError(msg)
