@@ -21,6 +21,9 @@ from anomalib_zsad.clip.config import Activation
 PROBE_SECONDS = 3.0
 """How long a server may take to answer before it counts as out of reach."""
 
+BUNDLED = {("surfaces-tiny", "v1"): Path(__file__).parent / "surfaces_tiny" / "v1.safetensors"}
+"""Weights that this package brings, by backbone and tag."""
+
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # QuickGELU weights that open_clip 2 lists under the plain name without saying so
@@ -69,11 +72,11 @@ def home() -> Path:
 
 @cache
 def pretrained_tags(backbone: str) -> dict[str, Tag]:
-    """Published weights that open_clip lists for ``backbone``, with and without ``-quickgelu``."""
+    """Published weights that open_clip lists for ``backbone``, with and without ``-quickgelu``, and those we bring."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     plain = plain_name(backbone)
-    tags: dict[str, Tag] = {}
+    tags = {tag: Tag("gelu", "", "") for name, tag in BUNDLED if name == plain}
     for name in (plain, f"{plain}-quickgelu"):
         for tag in list_pretrained_tags_by_model(name):
             entry = get_pretrained_cfg(name, tag)
@@ -103,10 +106,12 @@ def find_weights(backbone: str, pretrained: str, *, download: bool = True) -> Pa
     tags = pretrained_tags(backbone)
     if pretrained not in tags:
         msg = (
-            f"open_clip knows no weights {pretrained!r} for {backbone}. It knows {', '.join(tags) or 'none'}; a file "
+            f"There are no weights {pretrained!r} for {backbone}. There are {', '.join(tags) or 'none'}; a file "
             f"needs one of the suffixes {', '.join(SUFFIXES)}; 'random' needs no file."
         )
         raise ValueError(msg)
+    if path := BUNDLED.get((plain_name(backbone), pretrained)):
+        return path
     tag = tags[pretrained]
     if found := _at_home(backbone, pretrained) or _in_caches(tag):
         return found

@@ -21,15 +21,17 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from anomalib_zsad.clip.archive import Archive, read_archive, sha256_of_file
+from anomalib_zsad.clip.compact import expand
 from anomalib_zsad.clip.config import Activation, ClipConfig, Positions, TextConfig, VisionConfig
 from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.random_weights import random_weights, sha256_of_tensors, weight_shapes
 from anomalib_zsad.clip.sources import find_weights, is_path, plain_name, pretrained_tags
 
 OWN = {
+    "surfaces-tiny": ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192),
     "tiny-random": ClipConfig(VisionConfig(224, 14, 64, 8, 2), TextConfig(77, 49408, 64, 4, 2), 64),
 }
-"""Backbones of our own; they have no published weights, only random ones."""
+"""Backbones of our own. ``surfaces-tiny`` has weights in this package; ``tiny-random`` has random ones only."""
 
 _EXAMPLES = f"for example ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14 or {', '.join(OWN)}"
 _ANY = object()
@@ -122,7 +124,7 @@ def read_weights(
         pretrained (str | None): A tag that open_clip knows, looked up in ``$ANOMALIB_ZSAD_HOME``, in open_clip's caches
             and then on the network; or a file (a path with a folder or one of the suffixes ``.pt``, ``.pth``, ``.bin``,
             ``.safetensors``); or ``"random"`` or ``"random:SEED"``, the same on every machine. ``None`` is
-            ``"openai"``, or ``"random"`` for backbones of our own.
+            ``"openai"``; for backbones of our own it is what this package brings, or ``"random"``.
         activation (Literal["recorded", "gelu", "quick_gelu"]): What the weights were trained with. ``"recorded"`` takes
             it from where it is written down: open_clip's table, a ``-quickgelu`` name, the entries that only OpenAI's
             files have, ``activation`` in a safetensors header, or an ``open_clip_config.json`` beside the file. Random
@@ -144,7 +146,8 @@ def read_weights(
         )
     path = find_weights(backbone, pretrained, download=download)
     archive = read_archive(path)
-    _check_fit(backbone, config, archive.tensors, path)
+    tensors = expand(archive.tensors, config.text.vocab_size)
+    _check_fit(backbone, config, tensors, path)
     tags = pretrained_tags(backbone)
     written = _written_down(path, archive, config) if is_path(pretrained) else tags[pretrained].activation
     recorded = _activation(backbone, activation, written)
@@ -155,13 +158,13 @@ def read_weights(
             f"tag of the weights in place of the file ({', '.join(tags) or 'none for this backbone'})."
         )
         raise ValueError(msg)
-    return Weights(backbone, pretrained, config, archive.tensors, recorded, path)
+    return Weights(backbone, pretrained, config, tensors, recorded, path)
 
 
 def _default(backbone: str) -> str:
-    if plain_name(backbone) in OWN:
-        return "random"
     tags = pretrained_tags(backbone)
+    if plain_name(backbone) in OWN:
+        return next(iter(tags), "random")
     if "openai" in tags:
         return "openai"
     known = f"one of {', '.join(tags)}" if tags else "a file"
@@ -178,7 +181,7 @@ def clip_config(backbone: str) -> ClipConfig:
 
     Args:
         backbone (str): A ViT of open_clip with OpenAI's text tower (``ViT-B-16``, ``ViT-L-14-336``, ...; an appended
-            ``-quickgelu`` changes the activation only), or ``tiny-random``.
+            ``-quickgelu`` changes the activation only), ``surfaces-tiny`` or ``tiny-random``.
 
     Raises:
         ValueError: If the name is unknown or the model has parts that the towers do not implement.

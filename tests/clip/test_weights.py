@@ -398,7 +398,7 @@ def test_a_damaged_byte_in_a_jit_archive(tiny, tmp_path):
 
 def test_unknown_tag_and_no_default():
     with pytest.raises(
-        ValueError, match=r"no weights 'laion9b' for ViT-B-16\. It knows openai, .*'random' needs no file"
+        ValueError, match=r"no weights 'laion9b' for ViT-B-16\. There are openai, .*'random' needs no file"
     ):
         read_weights("ViT-B-16", "laion9b")
     with pytest.raises(ValueError, match="no weights 'openai' for tiny-random"):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -84,6 +85,38 @@ def render(
         size: Side in pixels, 16 or more.
         difficulty: 0 (large, strong defects in even light) to 1 (small, faint ones among shadows and glare).
     """
+    return _render(class_name, defect_type, seed, stream, index, size, difficulty)[1]
+
+
+def render_pair(
+    class_name: str,
+    defect_type: str,
+    *,
+    seed: int = 0,
+    stream: int = 0,
+    index: int = 0,
+    size: int = 224,
+    difficulty: float = 0.5,
+) -> tuple[Picture, Picture]:
+    """Draws one specimen without and with a defect: what two calls of :func:`render` draw, for little more than one.
+
+    Args:
+        class_name: As in :func:`render`.
+        defect_type: As in :func:`render`, but not "".
+        seed: As in :func:`render`.
+        stream: As in :func:`render`.
+        index: As in :func:`render`.
+        size: As in :func:`render`.
+        difficulty: As in :func:`render`.
+    """
+    clean, defective = _render(class_name, defect_type, seed, stream, index, size, difficulty)
+    return clean(), defective
+
+
+def _render(
+    class_name: str, defect_type: str, seed: int, stream: int, index: int, size: int, difficulty: float
+) -> tuple[Callable[[], Picture], Picture]:
+    """The picture that is asked for, and how to get its flawless twin."""
     if class_name not in CLASSES:
         msg = f"Unknown class {class_name!r}; choose one of {', '.join(CLASSES)}."
         raise ValueError(msg)
@@ -93,10 +126,10 @@ def render(
     scene, light, damage, words = (Dice(seed, 4 * stream + k, index, class_name) for k in range(4))
     surface = CLASSES[class_name].draw(scene, size)
     shot = shoot_plan(light, size, difficulty)
-    picture = shoot(surface, shot)
+    clean = picture = shoot(surface, shot)
     mask = np.zeros((size, size), bool)
     if defect_type:
-        clean, best = picture, -1.0
+        best = -1.0
         strength = (1.5 - 0.8 * difficulty) * damage(0.85, 1.15)
         extent = (1.25 - 0.5 * difficulty) * damage(0.85, 1.2)
         for _ in range(ATTEMPTS):
@@ -108,5 +141,9 @@ def render(
             if seen >= 1.0:
                 break
             strength *= 1.15
-    sentence = caption(words, class_name, defect_type)
-    return Picture(develop(picture, shot), mask, class_name, defect_type, sentence)
+
+    def twin() -> Picture:
+        flawless = caption(Dice(seed, 4 * stream + 3, index, class_name), class_name)
+        return Picture(develop(clean, shot), np.zeros((size, size), bool), class_name, "", flawless)
+
+    return twin, Picture(develop(picture, shot), mask, class_name, defect_type, caption(words, class_name, defect_type))

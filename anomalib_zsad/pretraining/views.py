@@ -1,0 +1,138 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Pieces of generated pictures, a whole step at a time and a function of its number alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from anomalib_zsad.data.surfaces import CLASSES, DEFECTS, Picture, members, render_pair
+from anomalib_zsad.data.surfaces.canvas import Dice
+
+SEEN_CLASSES = members("seen", CLASSES)
+SEEN_DEFECTS = members("seen", DEFECTS)
+STREAM = 3  # of the pictures; the splits of SyntheticSurfaces are 0 to 2
+_PLAN = 1 << 21  # stream of what is decided before drawing
+SCALES = ((0.2, 0.5), (0.5, 0.75), (1.0, 1.0))
+"""Cumulated probability, and side of the picture that a piece is cut from, as a share of the native size."""
+EASY_STEPS = 1500
+"""Steps in which the difficulty of the pictures grows from 0.2 to 0.9 at most."""
+FULL_EVERY = 5
+"""Every so many steps, whole pictures at native size."""
+
+
+class Views(NamedTuple):
+    """The pictures of a step.
+
+    Attributes:
+        images (Tensor): ``(B, 3, S, S)`` uint8.
+        coverage (Tensor): ``(B, L)`` share of each patch that a defect covers, in [0, 1].
+        classes (list[str]): Class of each view.
+        defects (list[str]): Visible defect of each view, "" if there is none.
+    """
+
+    images: Tensor
+    coverage: Tensor
+    classes: list[str]
+    defects: list[str]
+
+
+@dataclass(frozen=True)
+class ViewsOfSteps(Dataset):
+    """Step number -> :class:`Views`: of each specimen one view with a defect and one without.
+
+    Args:
+        native (int): Side of a whole picture in pixels.
+        small (int): Side of a piece.
+        patch (int): Side of a patch.
+        batch (int): Views in a step of pieces; whole pictures are as many as cost the same.
+        seed (int): Seed of the pictures.
+    """
+
+    native: int
+    small: int
+    patch: int
+    batch: int
+    seed: int
+
+    def __getitem__(self, step: int) -> Views:
+        """Draw the views of a step."""
+        if torch.utils.data.get_worker_info() is not None:
+            cv2.setNumThreads(0)
+        full = step % FULL_EVERY == FULL_EVERY - 1
+        side = self.native if full else self.small
+        count = max(2, round(self.batch * (self.small / self.native) ** 2)) if full else self.batch
+        hardest = 0.2 + 0.7 * min(1.0, step / EASY_STEPS)
+        images, masks, classes, defects = [], [], [], []
+        for number in range(count // 2):
+            dice = Dice(self.seed, _PLAN, step * self.batch + number)
+            name = dice.pick(SEEN_CLASSES)
+            kinds = [kind for kind in CLASSES[name].defects if kind in SEEN_DEFECTS]
+            kind = dice.pick(kinds)
+            luck = dice()
+            share = 1.0 if full else next(share for limit, share in SCALES if luck < limit)
+            size = max(side, round(self.native * share))
+            pair = render_pair(
+                name, kind, seed=self.seed, stream=STREAM, index=step * self.batch + number, size=size,
+                difficulty=dice(0.0, hardest),
+            )  # fmt: skip
+            window = _window(dice, side, size, pair[1].mask)
+            elsewhere = window if dice.chance(0.5) else _window(dice, side, size, None)
+            for picture, (top, left) in zip(pair, (elsewhere, window), strict=True):
+                image, mask = _augment(dice, picture, top, left, side)
+                images.append(image)
+                masks.append(mask)
+                classes.append(name)
+                defects.append(kind if mask.sum() >= 8 else "")
+        cover = torch.from_numpy(np.stack(masks)).float()[:, None]
+        return Views(
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+            F.avg_pool2d(cover, self.patch).flatten(1),
+            classes,
+            defects,
+        )
+
+
+def _window(dice: Dice, side: int, size: int, mask: NDArray[np.bool_] | None) -> tuple[int, int]:
+    """Upper left corner of a piece; one that shows a defect if a mask is given."""
+    room = size - side
+    if mask is None or not mask.any():
+        return dice.below(room + 1), dice.below(room + 1)
+    rows, columns = np.nonzero(mask)
+    at = dice.below(len(rows))
+    inset = side // 6
+    corner = []
+    for center in (int(rows[at]), int(columns[at])):
+        corner.append(min(max(center - inset - dice.below(side - 2 * inset), 0), room))
+    return corner[0], corner[1]
+
+
+def _augment(dice: Dice, picture: Picture, top: int, left: int, side: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Cut, turn and mirror; then change light, color and sharpness as cameras do."""
+    image = picture.image[top : top + side, left : left + side]
+    mask = picture.mask[top : top + side, left : left + side]
+    turns, mirrored = dice.below(4), dice.chance(0.5)
+    image, mask = np.rot90(image, turns), np.rot90(mask, turns)
+    if mirrored:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    x = image.astype(np.float32) / 255.0
+    if dice.chance(0.2):
+        x = np.repeat(x.mean(axis=2, keepdims=True), 3, axis=2)
+    if dice.chance(0.7):
+        gains = np.array([dice(0.8, 1.2) for _ in range(3)], np.float32)
+        x = np.clip((x - 0.5) * dice(0.7, 1.25) + 0.5 + dice.bell(0.12), 0, 1) ** dice(0.75, 1.35) * gains
+    if dice.chance(0.15):
+        x = cv2.GaussianBlur(x, (0, 0), dice(0.4, 1.0))
+    if dice.chance(0.1):
+        x = 1 - x
+    return np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8), np.ascontiguousarray(mask)
