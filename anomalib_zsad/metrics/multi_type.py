@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib_zsad contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How well kinds of defect are told apart, at pixels and at images: pure functions.
+"""How well kinds of defect are told apart, at pixels and at images: pure functions, and counts in bounded memory.
 
 Class 0 is normal, classes ``1 .. K`` are the kinds of one product. A product's pixels are pooled; means over products
 are for the caller.
@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomalib_zsad.metrics.ranking import Ranking
+
+BINS = 2**16
+HIGHEST_LOGIT = 44.0  # a probability of 1e-19
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,54 @@ def pixel_type_metrics(scores: np.ndarray, types: np.ndarray) -> TypeMetrics:
         if own.any() and not own.all():
             ranking = Ranking.exact(scores[~own, number], scores[own, number])
             auroc[number], ap[number] = ranking.auroc(), ranking.average_precision()
-    return TypeMetrics(auroc, ap, _f1(scores.argmax(axis=1), types, classes))
+    return TypeMetrics(auroc, ap, _f1(_confusion(scores.argmax(axis=1), types, classes)))
+
+
+class TypeCounts:
+    """:func:`pixel_type_metrics` of probabilities, image by image, in memory that does not grow.
+
+    Scores of each class fall into equal bins of their log odds, which resolve a probability to 0.1 % of itself or of
+    its distance to 1: ranking metrics are those of scores that tie within a bin. F1 is exact.
+
+    Args:
+        classes (int): Number ``K + 1`` of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.histogram = np.zeros((2, classes, BINS), np.int64)  # rest, own
+        self.confusion = np.zeros((classes, classes), np.int64)
+
+    def add(self, scores: np.ndarray, types: np.ndarray) -> None:
+        """Take in pixels: probabilities ``(N, K + 1)`` and true classes ``(N,)``, as :func:`pixel_type_metrics`."""
+        scores, types = np.asarray(scores), np.asarray(types)
+        _check(scores, types, lowest=0)
+        classes = len(self.confusion)
+        self.confusion += _confusion(scores.argmax(axis=1), types, classes)
+        for number in range(classes):
+            own = types == number
+            places = ((log_odds(scores, number) / HIGHEST_LOGIT + 1) / 2 * BINS).clip(0, BINS - 1).astype(np.int64)
+            for row, rows in enumerate((~own, own)):
+                self.histogram[row, number] += np.bincount(places[rows], minlength=BINS)
+
+    def merge(self, other: TypeCounts) -> None:
+        """Add what another process has counted."""
+        self.histogram += other.histogram
+        self.confusion += other.confusion
+
+    def metrics(self) -> TypeMetrics:
+        """Compute the metrics of all pixels so far."""
+        auroc, ap = np.full(len(self.confusion), np.nan), np.full(len(self.confusion), np.nan)
+        for number, (rest, own) in enumerate(self.histogram.swapaxes(0, 1)):
+            if own.any() and rest.any():
+                ranking = Ranking.binned(rest, own, own)
+                auroc[number], ap[number] = ranking.auroc(), ranking.average_precision()
+        return TypeMetrics(auroc, ap, _f1(self.confusion))
+
+
+def log_odds(scores: np.ndarray, number: int) -> np.ndarray:
+    """Log odds ``(N,)`` of one class from probabilities ``(N, K + 1)``: the others are added up, not taken from 1."""
+    with np.errstate(divide="ignore"):
+        return np.log(scores[:, number]) - np.log(np.delete(scores, number, axis=1).sum(axis=1))
 
 
 def image_type_metrics(type_scores: np.ndarray, types: Sequence[int] | np.ndarray) -> dict[str, float]:
@@ -86,7 +136,8 @@ def image_type_metrics(type_scores: np.ndarray, types: Sequence[int] | np.ndarra
     scores, own = np.asarray(type_scores), np.asarray(types)
     _check(scores, own, lowest=1)
     first = scores.argmax(axis=1) + 1
-    return {"top1": float((first == own).mean()), "macro_f1": _mean(_f1(first, own, scores.shape[1] + 1)[1:])}
+    f1 = _f1(_confusion(first, own, scores.shape[1] + 1))
+    return {"top1": float((first == own).mean()), "macro_f1": _mean(f1[1:])}
 
 
 def _check(scores: np.ndarray, types: np.ndarray, lowest: int) -> None:
@@ -99,10 +150,14 @@ def _check(scores: np.ndarray, types: np.ndarray, lowest: int) -> None:
         raise ValueError(msg)
 
 
-def _f1(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
-    hits = np.bincount(true[predicted == true], minlength=classes)
-    both = np.bincount(true, minlength=classes) + np.bincount(predicted, minlength=classes)
-    return np.where(both > 0, 2 * hits / np.maximum(both, 1), np.nan)
+def _confusion(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """How often each class (row) was taken for each (column)."""
+    return np.bincount(true.astype(np.int64) * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def _f1(confusion: np.ndarray) -> np.ndarray:
+    both = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return np.where(both > 0, 2 * confusion.diagonal() / np.maximum(both, 1), np.nan)
 
 
 def _mean(values: np.ndarray) -> float:

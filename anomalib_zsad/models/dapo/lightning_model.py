@@ -3,7 +3,6 @@
 
 """DAPO as an anomalib model."""
 
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from anomalib_zsad.data.defect_tables import number_of, table_of, words_in
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from anomalib_zsad.models.dapo.config import DAPOConfig
+from anomalib_zsad.models.dapo.evaluator import DefectTypeEvaluator
 from anomalib_zsad.models.dapo.torch_model import DAPOModel
 from anomalib_zsad.visualization.defect_types import DefectTypeVisualizer, rank
 from anomalib_zsad.zero_shot import ZeroShotMixin
@@ -47,7 +47,7 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
-        evaluator: Evaluator, or whether to compute the six metrics per class.
+        evaluator: Evaluator, or whether to compute the six metrics per class and those of the kinds of defect.
         visualizer: Visualizer, or whether to write pictures.
 
     Example:
@@ -119,6 +119,11 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         self.hparams.update({"defect_types": self.config.defect_types})
 
     @staticmethod
+    def configure_evaluator() -> DefectTypeEvaluator:
+        """Six metrics per class, and how well kinds of defect are told apart."""
+        return DefectTypeEvaluator()
+
+    @staticmethod
     def configure_visualizer() -> DefectTypeVisualizer:
         """Pictures with one colour for each kind of defect."""
         return DefectTypeVisualizer()
@@ -182,14 +187,3 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         ]
         names = [self.model.words] * len(ranking)
         return batch.update(**kept, type_names=names, explanation=ranking)
-
-    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
-        """Export to ONNX with the defect words in the metadata (``defect_types``, JSON); no text tower is in it."""
-        import onnx
-
-        path = super().to_onnx(*args, **kwargs)
-        graph = onnx.load(path, load_external_data=False)
-        entry = graph.metadata_props.add()
-        entry.key, entry.value = "defect_types", json.dumps(self.defect_types)
-        onnx.save(graph, path)
-        return path

@@ -6,17 +6,22 @@
 import json
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import openvino as ov
+import pandas as pd
 import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from lightning.pytorch import Callback
 from PIL import Image
 
 from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.functional import upsample
+from anomalib_zsad.metrics.multi_type import image_type_metrics, log_odds, pixel_type_metrics
 from anomalib_zsad.models.dapo import DAPO
 from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from tests.conftest import QUIET, TINY
@@ -168,6 +173,56 @@ def test_kinds_are_named_on_objects_never_seen(trained, plates, tmp_path) -> Non
     assert np.mean(right) > 0.8
 
 
+def test_a_test_run_measures_how_well_kinds_are_told_apart(trained, plates, tmp_path) -> None:
+    model = DAPO(weights=adapter(trained), visualizer=False)
+    seen = Collect()
+    engine = Engine(default_root_dir=tmp_path, callbacks=[seen], **QUIET)
+    (logged,) = engine.test(model, datamodule=data(plates))
+    table = model.evaluator.types
+    assert table["class"].tolist() == ["brass", "mean"]
+    row = table.iloc[0]
+    assert (row.kinds, row.typed_images, row.image_type_chance) == (2, 32, 0.5)
+
+    scores = np.concatenate([array(batch.state_maps).reshape(-1, 3) for batch in seen.batches])
+    kinds = [(0 if not kind else 1 + ("crack", "oil").index(kind)) for batch in seen.batches for kind in batch.kinds]
+    masks = np.concatenate([array(batch.masks) for batch in seen.batches])
+    scores = np.stack([log_odds(scores, number) for number in range(3)], axis=1)  # the same ranks, and fewer ties
+    exact = pixel_type_metrics(scores, (masks * np.array(kinds)[:, None, None]).ravel())
+    for suffix, normal in (("", True), ("_defects", False)):
+        for name, value in exact.macro(normal=normal).items():
+            column = f"type_{name.upper()}{suffix}"
+            assert row[column] == pytest.approx(value, abs=2e-4), column  # ties within a bin
+            assert logged[column] == pytest.approx(row[column])
+    anomalous = np.array(kinds) > 0
+    own = np.concatenate([array(batch.type_scores) for batch in seen.batches])[anomalous]
+    assert row.image_type_top1 == image_type_metrics(own, np.array(kinds)[anomalous])["top1"] > 0.8
+
+    root = Path(engine.trainer.default_root_dir)
+    saved = pd.read_csv(next(root.rglob("defect_types.csv")))
+    assert saved.candidates.unique().tolist() == ["product"]
+    assert saved.type_AP[0] == pytest.approx(row.type_AP, rel=1e-12)
+    by_kind = pd.read_csv(next(root.rglob("defect_types_by_kind.csv"))).set_index("kind")
+    assert by_kind.index.tolist() == ["normal", "crack", "oil"]
+    np.testing.assert_allclose(by_kind.type_AUROC, exact.auroc, atol=2e-4)
+
+
+def array(values: torch.Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+class Collect(Callback):
+    """Keeps what a test run knows of each batch: 37 x 37 maps would not do, the metrics are of pixels."""
+
+    def __init__(self) -> None:
+        self.batches: list[SimpleNamespace] = []
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        states = upsample(batch.state_grid.mean(dim=1), batch.gt_mask.shape[-1], align_corners=True)
+        maps, masks = states.permute(0, 2, 3, 1), batch.gt_mask.int()
+        found = {"state_maps": maps, "masks": masks, "kinds": batch.defect_type, "type_scores": batch.type_scores}
+        self.batches.append(SimpleNamespace(**found))
+
+
 def test_photographs_are_named_with_other_words(trained, plates, tmp_path) -> None:
     model = DAPO(weights=adapter(trained), defect_types=["dent"])
     engine = Engine(default_root_dir=tmp_path, **QUIET)
@@ -214,13 +269,15 @@ def test_exported_graphs_name_kinds_as_lightning_does(exported, tmp_path) -> Non
     for field in ("pred_score", "anomaly_map", "type_maps", "type_scores"):
         np.testing.assert_allclose(got[field], getattr(wanted, field), rtol=0, atol=1e-4)
     assert got["type_maps"].shape == (2, 2, 112, 112)
-    assert json.loads(read.get_rt_info(["framework", "defect_types"]).astype(str)) == model.defect_types
+    facts = json.loads(read.get_rt_info(["framework", "anomalib_zsad"]).astype(str))
+    assert facts["defect_types"] == model.defect_types
 
 
 def test_no_text_tower_is_exported(exported) -> None:
     model, path = exported
     graph = onnx.load(path)
-    assert {entry.key: entry.value for entry in graph.metadata_props}["defect_types"] == '["crack", "oil"]'
+    facts = json.loads({entry.key: entry.value for entry in graph.metadata_props}["anomalib_zsad"])
+    assert facts["defect_types"] == ["crack", "oil"]
     clip = model.model.load_clip()
     vocabulary, context = clip.text.token_embedding.weight.shape[0], len(clip.text.positional_embedding)
     shapes = [tuple(tensor.dims) for tensor in graph.graph.initializer]
