@@ -4,8 +4,10 @@
 """Every defect folder of the published data sets has a word, and every product the words of its folders."""
 
 import pytest
+from anomalib.data import Visa
 
-from anomalib_zsad.data.defect_tables import SYNONYMS, TABLES, table_of, words_of
+from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.data.defect_tables import SYNONYMS, TABLES, read_kinds, table_of, words_in, words_of
 from anomalib_zsad.data.words import defect_word
 
 # Folders below <product>/test, as the data sets are published.
@@ -78,9 +80,7 @@ def test_types_as_batches_carry_them_find_their_word():
         for product, folders in listed.items():
             for folder in folders.split():
                 word = table.word(defect_word(folder), product)
-                # a folder that only says that something is wrong has a word where the product has one kind only
-                lost = defect_word(folder) == "anomaly" and len(table.products[product]) > 1
-                assert word == (None if lost else table.folders[folder]), (product, folder)
+                assert word == table.folders[folder], (product, folder)
     assert TABLES["Visa"].word("anomaly", "candle") is None
     assert TABLES["Visa"].word("anomaly", "capsules") is None  # it may as well be a leak, which has no word
     assert TABLES["MVTecAD"].word("dent", "bottle") is None
@@ -97,3 +97,65 @@ def test_names_are_found_whatever_their_spelling():
         words_of("MyParts")
     with pytest.raises(ValueError, match="candle, capsules"):
         words_of("Visa/bottle")
+
+
+# Labels of VisA's annotation files, and the words of the single ones.
+VISA = {
+    "candle": {
+        "chunk of wax missing": "missing", "foreign particals on candle": "partical", "different colour spot": "spot",
+        "damaged corner of packaging": "damage", "weird candle wick": "weird wick", "extra wax in candle": "extra",
+        "wax melded out of the candle": "melded", "other": None, "weird candle wick,other": None,
+    },
+    "capsules": {"bubble": "bubble", "discolor": None, "leak": None, "bubble,discolor,scratch": None},
+    "cashew": {
+        "burnt": "burnt", "corner or edge breakage": "breakage", "middle breakage": "breakage", "small holes": "hole",
+        "same colour spot": "spot", "small scratches": "scratch", "stuck together": "stuck",
+    },
+    "macaroni2": {
+        "breakage down the middle": "breakage", "small chip around edge": "chip", "small cracks": "crack",
+        "color spot similar to the object": "spot", "small scratches": "scratch",
+    },
+    "pcb4": {"wrong place": "wrong place", "extra": "extra", "burnt": "burnt", "dirt": None, "melt, scratch": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("product", VISA)
+def test_visas_labels_have_the_words_of_their_product(product):
+    table = TABLES["Visa"]
+    for label, word in VISA[product].items():
+        assert table.word(defect_word(label), product) == word, label
+    assert {word for word in VISA[product].values() if word} <= set(table.products[product])
+
+
+def test_visas_kinds_come_from_its_annotation_file(paint, tmp_path):
+    root, lines = tmp_path / "visa", ["image,label,mask"]
+    for index, label in enumerate(("normal", "normal", "bubble", '"bubble,discolor"', "leak")):
+        kind = "good" if label == "normal" else "bad"
+        for split in ("train", "test") if kind == "good" else ("test",):
+            paint(root / "visa_pytorch" / "capsules" / split / kind / f"00{index}.JPG", seed=index)
+        if kind == "bad":
+            paint(root / "visa_pytorch" / "capsules" / "ground_truth" / "bad" / f"00{index}.png", mark=True)
+        folder = "Normal" if kind == "good" else "Anomaly"
+        lines.append(f"capsules/Data/Images/{folder}/00{index}.JPG,{label},")
+
+    def kinds():
+        data = ZeroShot(target=Visa(root), target_categories=["capsules"], num_workers=0)
+        data.setup("test")
+        return data.test_data.samples
+
+    assert set(kinds().defect_type) == {"", "anomaly"}  # without the file
+    (root / "capsules").mkdir()
+    (root / "capsules" / "image_anno.csv").write_text("\n".join(lines) + "\n")
+    samples = kinds()
+    assert dict(samples.defect_type.value_counts()) == {"": 2, "bubble": 1, "bubble,discolor": 1, "leak": 1}
+    assert words_in(samples) == {
+        ("capsules", "bubble"): "bubble", ("capsules", "bubble,discolor"): None, ("capsules", "leak"): None,
+    }  # fmt: skip
+    plain = Visa(root, category="capsules")
+    plain.setup("test")
+    read_kinds(plain.test_data)
+    assert set(plain.test_data.samples.label[plain.test_data.samples.label_index == 1]) == {
+        "bubble",
+        "bubble,discolor",
+        "leak",
+    }

@@ -78,3 +78,30 @@ def test_limits_never_exceed_the_number_asked_for():
         assert len(rows) == min(normals + anomalies, most + 1)
         if anomalies:
             assert counts(samples, rows)["a", 1] >= 1
+
+
+def test_anomalies_of_one_kind_of_defect():
+    kinds = {"bottle": ["dent"] * 12 + ["crack"] * 12 + ["stain"] * 3, "cable": ["cut"] * 4 + ["burn"] * 5}
+    rows = [("D", name, 1, kind) for name, own in kinds.items() for kind in own]
+    rows += [("D", name, 0, "") for name in ("bottle", "cable", "wood") for _ in range(6)]
+    samples = pd.DataFrame(rows, columns=["dataset", "category", "label_index", "defect_type"])
+
+    def draw(most, seed=0):
+        return samples.iloc[limit(samples, max_anomalies=most, one_defect_type=True, seed=seed)]
+
+    drawn = {"bottle": set(), "cable": set()}
+    for seed in range(20):
+        chosen = draw(10, seed)
+        assert (chosen.label_index == 0).sum() == 18
+        for name in drawn:
+            own = chosen[(chosen.category == name) & (chosen.label_index == 1)]
+            (kind,) = set(own.defect_type)
+            drawn[name].add(kind)
+            assert len(own) == {"dent": 10, "crack": 10, "cut": 4, "burn": 5}[kind]
+    assert drawn == {"bottle": {"dent", "crack"}, "cable": {"cut", "burn"}}  # enough stains there are not
+    assert {tuple(draw(1, seed).defect_type.unique()) for seed in range(20)} > {("stain", "cut", "")}
+    assert draw(10, 3).equals(draw(10, 3))
+    without = samples[samples.category != "cable"].reset_index(drop=True)
+    alone = limit(without, max_anomalies=10, one_defect_type=True)
+    bottles = draw(10)[draw(10).category == "bottle"]
+    assert without.iloc[alone].query("category == 'bottle'").defect_type.tolist() == bottles.defect_type.tolist()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from anomalib_zsad.metrics.multi_type import image_type_metrics, pixel_type_metrics
+from anomalib_zsad.metrics.multi_type import TypeCounts, image_type_metrics, log_odds, pixel_type_metrics
 
 
 def draw(seed, n, classes, kinds=None, digits=None):
@@ -83,3 +83,30 @@ def test_what_does_not_fit_is_refused(scores, types, match):
 def test_normal_images_have_no_kind():
     with pytest.raises(ValueError, match=r"1\.\.2"):
         image_type_metrics(np.ones((2, 2)), [0, 1])
+
+
+@pytest.mark.parametrize("sharp", [1, 8])  # 8: probabilities down to 1e-15, which float32 tells apart, 1 - 1e-15 not
+def test_counts_equal_the_metrics_of_all_pixels_at_once(sharp):
+    rng = np.random.default_rng(3)
+    types = rng.choice(4, 6000, p=[0.9, 0.06, 0.04, 0])
+    logits = sharp * rng.normal(size=(6000, 4)) + sharp * np.eye(4)[types]
+    scores = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    halves = [TypeCounts(4), TypeCounts(4)]
+    for part in np.array_split(np.arange(6000), 7):
+        halves[part[0] % 2].add(scores[part], types[part])
+    halves[0].merge(halves[1])
+    got = halves[0].metrics()
+    exact = pixel_type_metrics(np.stack([log_odds(scores, number) for number in range(4)], axis=1), types)
+    np.testing.assert_allclose(got.auroc, exact.auroc, atol=1e-4)
+    np.testing.assert_allclose(got.ap, exact.ap, atol=1e-3)
+    np.testing.assert_allclose(got.f1, exact.f1, atol=0)
+    assert np.isnan(got.auroc[3])
+
+
+def test_counts_of_nothing_are_undefined():
+    assert np.isnan(list(TypeCounts(3).metrics().macro().values())).all()
+
+
+def test_log_odds_do_not_cancel():
+    scores = np.array([[1.0, 1e-12, 1e-13], [0.25, 0.5, 0.25]], np.float32)
+    np.testing.assert_allclose(log_odds(scores, 0), [-np.log(1.1e-12), np.log(1 / 3)], rtol=1e-6)
