@@ -1,0 +1,122 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Whether a figure of ours may stand beside a published one, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anomalib_zsad.benchmark.literature import DataSet, Recipe, data_sets, recipe_of
+from anomalib_zsad.benchmark.plan import Cell, Plan
+from anomalib_zsad.benchmark.results import Result
+from anomalib_zsad.metrics import Report
+
+REASONS = {
+    "random-backbone": "the CLIP has random weights: its figures say nothing about a method",
+    "small-backbone": "the CLIP is a small one of this package",
+    "other-backbone": "another CLIP than that of the published numbers, or one named by its file and not by its tag",
+    "other-image-size": "another input size",
+    "fewer-epochs": "trained for fewer epochs",
+    "more-epochs": "trained for more epochs",
+    "other-settings": "an option of the method or the batch size differs from the published recipe",
+    "other-training-data": "not trained on the data of this convention",
+    "other-data": "no published data set, or not with these classes and numbers of images",
+    "not-published": "nobody has published this method on this data set under this convention",
+}
+"""Why no published number stands beside a cell, by code."""
+
+REMARKS = {
+    "one-rule": "one rule for all data sets; the published numbers come from the released code's rules by data set",
+}
+"""What to know about numbers that do stand beside each other, by code."""
+
+_EVALUATION = {
+    "backbone", "pretrained", "image_size", "seed", "epochs", "class_name", "rules", "official_target", "noise_seed",
+    "uncertainty_map", "distance_maps",
+}  # fmt: skip
+
+
+def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list[str]:
+    """Codes of :data:`REASONS` that hold for a cell; empty if a published number may stand beside it.
+
+    Args:
+        cell (Cell): The cell.
+        convention (str): Convention under whose name it is shown.
+        result (Result): What was measured, with the facts of the model.
+        report (Report): The metrics, all categories together.
+    """
+    from anomalib_zsad.clip.weights import OWN
+
+    backbone, _, pretrained = str(result.model.get("backbone", "")).partition("/")
+    source = _data_by_class(cell.plan, cell.training.direction.train) if cell.training else ""
+    recipe = recipe_of(cell.method.class_path, source)
+    codes = []
+    if pretrained.startswith("random"):
+        codes.append("random-backbone")
+    elif backbone in OWN:
+        codes.append("small-backbone")
+    if recipe is not None:
+        if not codes and (backbone, pretrained.partition(".")[0]) != (recipe.backbone, recipe.pretrained):
+            codes.append("other-backbone")
+        if int(result.model.get("image_size", 0)) != recipe.image_size:
+            codes.append("other-image-size")
+        if cell.training is not None:
+            codes += _trained_otherwise(cell, result, recipe)
+    if cell.training is not None and source != _training_data(convention, _data_by_class(cell.plan, cell.test)):
+        codes.append("other-training-data")
+    if identify(cell.plan.data[cell.test].class_path, report) is None:
+        codes.append("other-data")
+    return codes
+
+
+def remarks(cell: Cell) -> list[str]:
+    """Codes of :data:`REMARKS` that hold for a cell."""
+    import anomalib_zsad
+
+    rules = cell.method.ours and "rules" in getattr(anomalib_zsad, cell.method.class_path).config_class.model_fields
+    return ["one-rule"] if rules and cell.rules == "deployable" else []
+
+
+def identify(class_path: str, report: Report) -> DataSet | None:
+    """The published data set that was tested, told by its reader and the numbers of classes and images."""
+    normal, anomalous = (sum(getattr(row, name) for row in report.rows) for name in ("n_normal", "n_anomalous"))
+    for one in data_sets():
+        same_images = one.normal in {None, normal} and one.anomalous in {None, anomalous}
+        if one.class_path == class_path.rpartition(".")[2] and one.classes == len(report.rows) and same_images:
+            return one
+    return None
+
+
+def _data_by_class(plan: Plan, name: str) -> str:
+    """Published name of training data; the reader alone tells, for its images are not counted."""
+    class_path = plan.data[name].class_path.rpartition(".")[2]
+    return next((one.name for one in data_sets() if one.class_path == class_path), "")
+
+
+def _training_data(convention: str, tested: str) -> str:
+    """Training data that a convention has for a test set; "" if it is no convention of the tables."""
+    usual, swapped = {"A": ("VisA", "MVTec AD"), "B": ("MVTec AD", "VisA")}.get(convention, ("", ""))
+    if convention == "leave-one-out":
+        return tested
+    return swapped if tested == usual else usual
+
+
+def _trained_otherwise(cell: Cell, result: Result, recipe: Recipe) -> Sequence[str]:
+    import anomalib_zsad
+
+    config, origin = result.model.get("config", {}), result.model.get("origin", {})
+    codes = []
+    epochs = origin.get("epochs")  # released checkpoints do not say
+    if epochs is not None and recipe.epochs is not None and epochs != recipe.epochs:
+        codes.append("fewer-epochs" if epochs < recipe.epochs else "more-epochs")
+    schema = getattr(anomalib_zsad, cell.method.class_path).config_class
+    wanted = schema.resolve({"backbone": config["backbone"], "image_size": config["image_size"], **recipe.settings})
+    differing = [
+        name for name, value in wanted.model_dump(mode="json").items()
+        if name not in _EVALUATION and config[name] != value
+    ]  # fmt: skip
+    trained_here = cell.training is not None and cell.training.given is None
+    if differing or (trained_here and cell.method.train_batch_size != recipe.train_batch_size):
+        codes.append("other-settings")
+    return codes

@@ -1,0 +1,215 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Trains and tests what a plan has and the results lack."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from lightning.pytorch import seed_everything
+
+import anomalib_zsad
+from anomalib_zsad.benchmark.clips import SharedClips
+from anomalib_zsad.benchmark.others import load_other, test_other
+from anomalib_zsad.benchmark.plan import Cell, Plan, Training
+from anomalib_zsad.benchmark.progress import Progress
+from anomalib_zsad.benchmark.results import Result, Results
+from anomalib_zsad.clip.sources import WeightsNotFoundError
+from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.metrics import Report
+
+MISFORTUNES = (ImportError, OSError, RuntimeError, ValueError)
+"""What ends a cell and not the benchmark: missing data or weights, memory, arguments that do not fit each other."""
+
+
+class Problem(NamedTuple):
+    """Why a cell could not be measured.
+
+    Attributes:
+        code (str): ``weights-missing``, ``adapter-missing``, ``data-missing``, ``training-failed`` or ``test-failed``.
+        text (str): What is wrong and how to mend it.
+    """
+
+    code: str
+    text: str
+
+
+class _ProblemError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Runner:
+    """Measures the cells of a plan, one after the other.
+
+    Everything that is finished lies in the plan's output folder and is not done again: a training is finished when its
+    adapter is there, a test when its cell is. A run that was killed goes on behind the last finished one. Tests read
+    their adapter from its file, and every training starts from its seed, so that it does not matter what ran before.
+
+    Args:
+        plan (Plan): What to measure.
+        say (Callable[[str], None] | None): Takes the lines of progress. Defaults to ``None``, standard output.
+    """
+
+    def __init__(self, plan: Plan, say: Callable[[str], None] | None = None) -> None:
+        self.plan = plan
+        self.results = Results(plan.output / "cells")
+        self.say = say or partial(print, file=sys.stdout, flush=True)  # this one: tests write to another
+        self.clips = SharedClips()
+
+    def run(self) -> dict[str, Problem]:
+        """Measure what is missing.
+
+        Returns:
+            dict[str, Problem]: Why a cell could not be measured, by its key.
+        """
+        problems: dict[str, Problem] = {}
+        cells = self.plan.all_cells()
+        progress = Progress(cells, self.results)
+        if progress.finished:
+            self.say(f"{progress.finished} of {len(cells)} cells were measured before.")
+        untrained: dict[str, Problem] = {}
+        for cell in progress.missing:
+            try:
+                if cell.training is not None:
+                    self._ensure(cell.training, progress, untrained)
+                result = self._measure(cell)
+            except _ProblemError as error:  # noqa: PERF203 - minutes each
+                problems[cell.key] = error.problem
+                if cell.training is not None and error.problem.code != "test-failed":
+                    untrained.setdefault(cell.training.key, error.problem)
+                reason = f"{error.problem.code}, {error.problem.text.splitlines()[0]}"
+                self.say(f"{progress.skip(cell)} {cell}: not measured ({reason})")
+            else:
+                self.say(f"{progress.done(cell, result)} {cell}: {_headline(result.report)}{progress.left()}")
+        return problems
+
+    # ---- the two kinds of work -----------------------------------------------------------------------------------
+
+    def _ensure(self, training: Training, progress: Progress, untrained: dict[str, Problem]) -> None:
+        """Train unless the adapter is there; what failed once is not tried for every data set again."""
+        if training.path.is_file():
+            return
+        if training.given is not None:
+            msg = f"There is no file {training.given}, which the plan names for {training.label}."
+            raise _ProblemError(Problem("adapter-missing", msg))
+        if training.key in untrained:
+            raise _ProblemError(untrained[training.key])
+        start = time.perf_counter()
+        with self._quiet(), _named("training-failed"):
+            model = self._model(training.method.class_path, training.arguments)
+            source: Any = self.plan.data[training.direction.train].model_dump()
+            datamodule = ZeroShot(source=source, **training.data_arguments, **self.plan.loader)
+            _set_up(datamodule, "fit")
+            with self._engine() as engine:
+                seed_everything(training.seed, workers=True, verbose=False)
+                engine.fit(model, datamodule=datamodule)
+        seconds = time.perf_counter() - start
+        model.origin |= {"seed": str(training.seed), "training_seconds": round(seconds, 3)}
+        model.save_adapter(training.path)
+        progress.trained(training, seconds)
+
+    def _measure(self, cell: Cell) -> Result:
+        """Test and keep the result."""
+        start = time.perf_counter()
+        with self._quiet(), _named("test-failed"):
+            report, model = self._test_other(cell) if cell.training is None else self._test_ours(cell, cell.training)
+        result = Result(report, cell.facts, model, time.perf_counter() - start)
+        self.results.put(cell.key, result)
+        return result
+
+    def _test_ours(self, cell: Cell, training: Training) -> tuple[Report, dict[str, Any]]:
+        model = self._model(cell.method.class_path, {**cell.arguments, "weights": training.path})
+        model.evaluator.thresholds = self.plan.thresholds
+        target: Any = self.plan.data[cell.test].model_dump()
+        chosen: dict[str, Any] = {"target_categories": [training.left_out]} if training.left_out else {}
+        report = self._test(model, ZeroShot(target=target, **chosen, **self.plan.loader))
+        facts = {**model.describe(), "config": model.config.model_dump(mode="json"), "origin": dict(model.origin)}
+        facts["origin"].pop("training_seconds", None)
+        return report, facts
+
+    def _test_other(self, cell: Cell) -> tuple[Report, dict[str, Any]]:
+        with _named("weights-missing", WeightsNotFoundError):
+            model = load_other(cell.method.class_path, cell.arguments, self.plan.thresholds)
+        target = self.plan.data[cell.test].model_dump()
+        return test_other(model, target, lambda datamodule: self._test(model, datamodule), self.plan.loader)
+
+    def _test(self, model: AnomalibModule, datamodule: AnomalibDataModule) -> Report:
+        """The one test loop, for every model: anomalib's engine and the per-class evaluator.
+
+        Raises:
+            RuntimeError: If no image was scored.
+        """
+        _set_up(datamodule, "test")
+        with self._engine() as engine:
+            engine.test(model, datamodule=datamodule, verbose=False)
+        report: Report = model.evaluator.report  # type: ignore[union-attr, assignment]
+        if not report.rows:
+            msg = "No image of the data has a label."
+            raise RuntimeError(msg)
+        return report
+
+    def _model(self, class_path: str, arguments: Mapping[str, Any]) -> Any:
+        model = getattr(anomalib_zsad, class_path)(**arguments, visualizer=False)
+        with _named("weights-missing", WeightsNotFoundError):
+            self.clips.share_with(model)
+        return model
+
+    # ---- surroundings --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _engine(self) -> Generator[Engine]:
+        """An engine in a folder that goes with it: checkpoints and tables of single runs are not kept."""
+        quiet = {
+            "enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0,
+        }  # fmt: skip
+        with TemporaryDirectory(prefix="anomalib-zsad-") as folder:
+            yield Engine(default_root_dir=folder, **(quiet | self.plan.trainer))
+
+    @contextmanager
+    def _quiet(self) -> Generator[None]:
+        """Put the tables of single runs into ``log.txt`` and keep loggers silent but for errors."""
+        path = self.plan.output / "log.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = logging.root.manager.disable
+        with path.open("a", encoding="utf-8") as log, redirect_stdout(log), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            try:
+                yield
+            finally:
+                logging.disable(before)
+
+
+@contextmanager
+def _named(code: str, kinds: Any = MISFORTUNES) -> Generator[None]:
+    """Give what goes wrong inside a code."""
+    try:
+        yield
+    except kinds as error:
+        raise _ProblemError(Problem(code, str(error) or type(error).__name__)) from error
+
+
+def _set_up(datamodule: AnomalibDataModule, stage: str) -> None:
+    """Find the data before anything else is done."""
+    with _named("data-missing"):
+        datamodule.prepare_data()
+        datamodule.setup(stage)
+
+
+def _headline(report: Report) -> str:
+    names = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_PRO": "PRO"}
+    return ", ".join(f"{shown} {100 * report.mean[name]:.1f}" for name, shown in names.items() if name in report.mean)
