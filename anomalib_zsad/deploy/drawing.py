@@ -71,7 +71,7 @@ def overlay(found: Detection, type_names: tuple[str, ...] = ()) -> Image.Image:
         colour = _RED if region.type is None else type_colour(numbers[region.type])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
         text = " ".join(filter(None, [region.type, f"{region.score:.2f}"]))
-        _tag(draw, (left, max(0, top - font.size - 4)), text, font, colour)
+        _tag(draw, (left, max(0, top - size - 4)), text, size, colour)
     verdict = f"{found.score:.2f} {'anomalous' if found.anomalous else 'normal'}"
     kinds = "".join(f"  {name} {score:.2f}" for name, score in found.types[:3])
     _tag(draw, (0, canvas.height - size - 4), verdict + kinds, size, _RED if found.anomalous else _INK)
