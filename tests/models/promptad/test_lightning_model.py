@@ -228,6 +228,7 @@ def test_protocols_are_read_by_the_command_line(name: str) -> None:
     assert isinstance(cli.model, PromptAD)
     assert isinstance(data, ZeroShot)
     assert (data.seed, data.max_anomalies_per_class, data.train_batch_size) == (3, 1, 16)
+    assert data.one_defect_type_per_class
     assert len(data._source_classes) == {"leave_one_out_mvtec": 14, "leave_one_out_aitex": 6}[name]
     assert not {one.category for one in data._source_classes} & {one.category for one in data._target_classes}
 
