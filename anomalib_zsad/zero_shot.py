@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import STEP_OUTPUT
     from torch import nn
 
+    from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
     from anomalib_zsad.models.base import MethodConfig, MethodModel
 
     Base = AnomalibModule
@@ -62,6 +63,7 @@ class ZeroShotMixin(Base):
     config: MethodConfig
     model: MethodModel
     zero_shot: bool
+    _generated: SyntheticSurfaces | None = None  # the data, if none were given
     origin: dict[str, Any]
     """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
@@ -182,12 +184,33 @@ class ZeroShotMixin(Base):
     @trainer.setter
     def trainer(self, trainer: Any) -> None:
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if trainer is None:
+            return
+        self._default_data(trainer)
         # The last moment at which Lightning still tells "not asked for" (None) from its default of 1000 epochs.
-        if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.max_epochs is not None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.max_epochs is not None:
             return
         if trainer.max_steps == -1 and not any(isinstance(callback, Timer) for callback in trainer.callbacks):
             logger.info("No max_epochs given: training for %d epochs, the method's recipe.", self.config.epochs)
             trainer.fit_loop.max_epochs = self.config.epochs
+
+    def _default_data(self, trainer: Any) -> None:
+        """Train, and then test, on generated surfaces if no data are given at all."""
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        loop = trainer.fit_loop if fitting else trainer.test_loop
+        wanted = fitting or trainer.state.fn == TrainerFn.TESTING
+        if not wanted or loop._data_source.instance is not self:  # noqa: SLF001
+            return
+        if fitting and self._generated is None:
+            from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
+
+            logger.info(
+                "No data given: training on SyntheticSurfaces, generated pictures of surfaces and objects with defects."
+                " Real defects teach more: --data ZeroShot --data.source Visa (or MVTecAD, or a Folder of your own)."
+            )
+            self._generated = SyntheticSurfaces(num_workers=min(8, os.cpu_count() or 1))
+        if self._generated is not None:
+            trainer._data_connector.attach_datamodule(self, self._generated)  # noqa: SLF001
 
     def setup(self, stage: str) -> None:
         """Make sure that training sees auxiliary data only; drop the validation that zero-shot use has no need of."""

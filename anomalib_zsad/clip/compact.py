@@ -3,9 +3,9 @@
 
 """A token table of which few rows were trained, without the rest.
 
-CLIP's table has 49,408 rows; a small CLIP that saw a few hundred words needs no more. A compact file holds, in place of
-``token_embedding.weight``, the trained ``token_embedding.rows`` ``(1 + N, W)`` and their numbers ``token_embedding.ids``
-``(N,)``; row 0 stands for every other token.
+CLIP's table has 49,408 rows; a small CLIP that saw a few hundred words needs no more. A compact file holds, in place
+of ``token_embedding.weight``, the trained ``token_embedding.rows`` ``(1 + N, W)`` and their numbers
+``token_embedding.ids`` ``(N,)``; row 0 stands for every other token.
 """
 
 from __future__ import annotations

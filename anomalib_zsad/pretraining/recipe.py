@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -33,13 +34,13 @@ from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.text import TextTower
 from anomalib_zsad.clip.vision import VisionTower, resample_positions
 from anomalib_zsad.pretraining.texts import Vocabulary, Writer, all_sentences
-from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, Views, ViewsOfSteps
+from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
 
 SIZES = ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192)
 TAPS = (2, 4, 6, 8)
 VALUE_PATH_FROM = 3
 COVERED, CLEAR = 0.08, 0.0
-"""A patch is faulty from this share of defective pixels on, and flawless up to that one; between them it is not asked."""
+"""A patch is faulty from this share of defective pixels on, flawless up to that one, and not asked in between."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,21 @@ class Pupil(nn.Module):
             "contrast": _contrast(scale * image @ texts.T, torch.tensor(sentences.caption, device=device)),
             "state": F.binary_cross_entropy_with_logits(state, anomalous.float()),
             "dense": torch.stack([_balanced(logits, faulty, clear) for logits in dense]).mean(),
+            "pool": F.binary_cross_entropy_with_logits(
+                dense.mean(0).topk(POOLED, -1).values.mean(-1), anomalous.float()
+            ),
             "kind": F.cross_entropy(kinds[faulty], at_fault - 1),
-            "head_kind": 0.5
-            * (F.cross_entropy(token_kinds[faulty], at_fault) + _to_zero(token_kinds[clear])),
+            "head_kind": 0.5 * (F.cross_entropy(token_kinds[faulty], at_fault) + _to_zero(token_kinds[clear])),
             "head_class": F.cross_entropy(self.class_head(self.visual.ln_post(cls)), name),
         }
 
 
-WEIGHTS = {"contrast": 0.3, "state": 1.0, "dense": 2.0, "kind": 0.4, "head_kind": 1.0, "head_class": 0.2}
+POOLED = 4  # patches that speak for a picture
+WEIGHTS = {
+    "contrast": 0.3, "state": 1.0, "dense": 2.0, "pool": 1.0, "kind": 0.4, "head_kind": 1.0, "head_class": 0.2,
+}  # fmt: skip
+FROM_STAGE_TWO = {"pool"}
+"""Terms that count from :data:`~anomalib_zsad.pretraining.views.STAGE_TWO` on."""
 
 
 def _to_zero(logits: Tensor) -> Tensor:
@@ -197,7 +205,7 @@ def _contrast(logits: Tensor, own: Tensor) -> Tensor:
 
 
 def dct_patches(size: VisionConfig) -> Tensor:
-    """First weights of the patch layer ``(D, 3, p, p)``: cosines, low frequencies first, of brightness and two colours."""
+    """First weights of the patch layer ``(D, 3, p, p)``: low-frequency cosines of brightness and of two opponents."""
     grid = np.arange(size.patch_size)
     basis = np.cos(np.pi * np.outer(grid, 2 * grid + 1) / (2 * size.patch_size))
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
@@ -255,7 +263,8 @@ def train(recipe: Recipe, folder: Path, *, until: int | None = None, workers: in
     log.write_text("".join(kept), encoding="utf-8")
     began = time.monotonic()
     with log.open("a", encoding="utf-8") as lines:
-        for step, views in _draw(recipe, range(start, end), workers):
+        steps = _draw(recipe, range(start, end), workers)
+        for step, views in track(steps, "Training", total=end - start):
             losses = advance(pupil, tools, recipe, vocabulary, step, views)
             record = {"step": step, **losses, "seconds": round(time.monotonic() - began, 1)}
             print(json.dumps(record), file=lines, flush=True)
@@ -276,7 +285,8 @@ def advance(
     device = pupil.logit_scale.device.type
     with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # the fused kernel is slower here
         terms = pupil(views, sentences, ids, ends, value_path=step % 4 == 1)
-    total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    counted = [name for name in terms if name not in FROM_STAGE_TWO or step >= STAGE_TWO]
+    total = torch.stack([WEIGHTS[name] * terms[name] for name in counted]).sum()
     total.backward()
     nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
     for tool in tools:
@@ -320,16 +330,11 @@ def _resume(folder: Path, recipe: Recipe, pupil: Pupil, tools: list[torch.optim.
     return state["step"]
 
 
-def export(pupil: Pupil, vocabulary: Vocabulary, path: Path, metadata: dict[str, str]) -> Path:
-    """Write the towers as a compact ``.safetensors`` file, which ``--model.pretrained`` reads.
-
-    Args:
-        pupil (Pupil): Trained towers; the heads stay behind.
-        vocabulary (Vocabulary): Its tokens.
-        path (Path): File to write.
-        metadata (dict[str, str]): Facts for its header.
-    """
+def write_backbone(pupil: Pupil, recipe: Recipe, path: Path) -> Path:
+    """Write the towers, without the heads, as a compact ``.safetensors`` file that ``--model.pretrained`` reads."""
     heads = ("class_head.", "kind_head.")
-    tensors = {name.removeprefix("text."): value for name, value in pupil.state_dict().items() if not name.startswith(heads)}
-    save_file(compact(tensors, vocabulary.ids), path, {"activation": "gelu", **metadata})
+    towers = {name.removeprefix("text."): value for name, value in pupil.state_dict().items()}
+    kept = {name: value for name, value in towers.items() if not name.startswith(heads)}
+    ids = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS)).ids
+    save_file(compact(kept, ids), path, {"activation": "gelu", "recipe": json.dumps(asdict(recipe))})
     return path

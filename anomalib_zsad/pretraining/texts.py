@@ -25,7 +25,8 @@ ANOMALOUS_STATES = (
 )  # fmt: skip
 PHOTOS = (
     "{}", "a {}", "a photo of a {}", "a photo of the {}", "a close-up photo of a {}", "a cropped photo of the {}",
-    "an image of a {}", "this is a photo of a {}", "a photo of the {} for visual inspection", "there is a {} in the scene",
+    "an image of a {}", "this is a photo of a {}", "a photo of the {} for visual inspection",
+    "there is a {} in the scene",
 )  # fmt: skip
 ANYTHING = ("object", "surface", "part", "item", "material", "product", "texture")
 """Words for a thing that has no better one."""

@@ -25,6 +25,8 @@ STREAM = 3  # of the pictures; the splits of SyntheticSurfaces are 0 to 2
 _PLAN = 1 << 21  # stream of what is decided before drawing
 SCALES = ((0.2, 0.5), (0.5, 0.75), (1.0, 1.0))
 """Cumulated probability, and side of the picture that a piece is cut from, as a share of the native size."""
+STAGE_TWO = 1000
+"""From this step on, pictures are also stretched and noisy."""
 EASY_STEPS = 1500
 """Steps in which the difficulty of the pictures grows from 0.2 to 0.9 at most."""
 FULL_EVERY = 5
@@ -89,7 +91,7 @@ class ViewsOfSteps(Dataset):
             window = _window(dice, side, size, pair[1].mask)
             elsewhere = window if dice.chance(0.5) else _window(dice, side, size, None)
             for picture, (top, left) in zip(pair, (elsewhere, window), strict=True):
-                image, mask = _augment(dice, picture, top, left, side)
+                image, mask = _augment(dice, picture, top, left, side, late=step >= STAGE_TWO)
                 images.append(image)
                 masks.append(mask)
                 classes.append(name)
@@ -111,16 +113,23 @@ def _window(dice: Dice, side: int, size: int, mask: NDArray[np.bool_] | None) ->
     rows, columns = np.nonzero(mask)
     at = dice.below(len(rows))
     inset = side // 6
-    corner = []
-    for center in (int(rows[at]), int(columns[at])):
-        corner.append(min(max(center - inset - dice.below(side - 2 * inset), 0), room))
-    return corner[0], corner[1]
+    row, column = (int(center[at]) - inset - dice.below(side - 2 * inset) for center in (rows, columns))
+    return min(max(row, 0), room), min(max(column, 0), room)
 
 
-def _augment(dice: Dice, picture: Picture, top: int, left: int, side: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _augment(
+    dice: Dice, picture: Picture, top: int, left: int, side: int, *, late: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cut, turn and mirror; then change light, color and sharpness as cameras do."""
     image = picture.image[top : top + side, left : left + side]
     mask = picture.mask[top : top + side, left : left + side]
+    if late and dice.chance(0.4):
+        kept = round(side * dice(0.6, 1.0))
+        start = dice.below(side - kept + 1)
+        image = cv2.resize(image[start : start + kept], (side, side), interpolation=cv2.INTER_LINEAR)
+        mask = (
+            cv2.resize(mask[start : start + kept].astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
+        )
     turns, mirrored = dice.below(4), dice.chance(0.5)
     image, mask = np.rot90(image, turns), np.rot90(mask, turns)
     if mirrored:
@@ -132,7 +141,9 @@ def _augment(dice: Dice, picture: Picture, top: int, left: int, side: int) -> tu
         gains = np.array([dice(0.8, 1.2) for _ in range(3)], np.float32)
         x = np.clip((x - 0.5) * dice(0.7, 1.25) + 0.5 + dice.bell(0.12), 0, 1) ** dice(0.75, 1.35) * gains
     if dice.chance(0.15):
-        x = cv2.GaussianBlur(x, (0, 0), dice(0.4, 1.0))
+        x = cv2.GaussianBlur(x, (0, 0), dice(0.4, 1.6 if late else 1.0))
+    if late and dice.chance(0.3):
+        x = x + dice(0.0, 0.12) * (dice.array(side, side, 1) - 0.5)
     if dice.chance(0.1):
         x = 1 - x
     return np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8), np.ascontiguousarray(mask)

@@ -1,0 +1,391 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a small CLIP is worth: text prompts alone, a linear adapter and trained methods, beside controls that know less.
+
+Everything is trained on the classes and defects that ``SyntheticSurfaces`` calls seen, and tested at the backbone's
+native size on the four pairings of seen and unseen ones and, where they lie at hand, on real photographs. Three
+controls stand beside every figure: the naive one (how much a picture differs from its own blur), a random tower, and a
+random tower whose first layer is the one that the training starts from.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import logging
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anomalib_zsad.clip.model import Clip
+from anomalib_zsad.clip.random_weights import random_weights
+from anomalib_zsad.clip.tokenizer import tokenize
+from anomalib_zsad.clip.weights import clip_config, load_clip
+from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfacesDataset
+from anomalib_zsad.data.words import OBJECT
+from anomalib_zsad.functional import gaussian_smooth, to_grid, topk_mean, upsample
+from anomalib_zsad.metrics import evaluate
+from anomalib_zsad.metrics.report import METRICS
+from anomalib_zsad.models.base import quarter_layers
+from anomalib_zsad.preprocessing import ClipPreProcessor
+from anomalib_zsad.pretraining.recipe import dct_patches
+from anomalib_zsad.pretraining.texts import ANOMALOUS_STATES, NORMAL_STATES
+
+logger = logging.getLogger(__name__)
+
+Detect = Callable[[Tensor, Sequence[str]], tuple[Tensor, Tensor]]
+"""Pictures ``(B, 3, S, S)`` in [0, 1] and their class words -> scores ``(B,)`` and maps ``(B, S, S)``."""
+
+PHOTOS = ("{}", "a photo of a {}", "a close-up photo of a {}")
+SMOOTHING = 4.0  # standard deviation in pixels, of every map
+TOP = 0.004  # share of a map's pixels whose mean is its score
+
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "PromptMoE": {"warmup_epochs": 0.3},
+    "CoPS": {},
+    "BayesPFL": {},
+    "DAPO": {},
+    "PromptAD": {},
+}
+"""Methods with what differs from their recipes, which are made for more steps."""
+
+
+class Batch(NamedTuple):
+    """Some pictures of a set: ``(B, 3, S, S)``, labels ``(B,)``, masks ``(B, S, S)`` or none, class words."""
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    words: list[str]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Pictures to test on.
+
+    Attributes:
+        name (str): Heading of its columns.
+        batches (Callable[[], Iterator[Batch]]): The pictures, the same at every call.
+    """
+
+    name: str
+    batches: Callable[[], Iterator[Batch]]
+
+
+# --- test sets --------------------------------------------------------------------------------------------------------
+
+
+def generated_sets(count: int, size: int, batch_size: int = 16) -> list[TestSet]:
+    """Seen and unseen classes times seen and unseen defects, ``count`` pictures each, half of them flawless."""
+
+    def draw(classes: str, defects: str) -> Iterator[Batch]:
+        data = SyntheticSurfacesDataset(count, classes, defects, image_size=size, split="test")
+        return _batches(data, batch_size)
+
+    groups = ("seen", "unseen")
+    return [
+        TestSet(f"{classes} classes, {defects} defects", lambda c=classes, d=defects: draw(c, d))  # type: ignore[misc]
+        for classes in groups
+        for defects in groups
+    ]
+
+
+def _batches(data: SyntheticSurfacesDataset, batch_size: int) -> Iterator[Batch]:
+    for start in range(0, len(data), batch_size):
+        items = [data[i] for i in range(start, min(start + batch_size, len(data)))]
+        yield Batch(
+            torch.stack([torch.as_tensor(item.image) for item in items]),
+            torch.tensor([bool(item.gt_label) for item in items]),
+            torch.stack([torch.as_tensor(item.gt_mask).bool() for item in items]),
+            list(data.samples.class_name[start : start + len(items)]),
+        )
+
+
+def generated_training(count: int, size: int, batch_size: int = 16) -> Iterator[Batch]:
+    """Pictures of seen classes with seen defects, none of which is in a test set."""
+    data = SyntheticSurfacesDataset(count, "seen", "seen", image_size=size, split="train")
+    return _batches(data, batch_size)
+
+
+def real_sets(root: Path, size: int, batch_size: int = 16) -> list[TestSet]:
+    """Every folder of ``root`` with an ``index.csv`` (``image,label,mask,split,type``), without its ``train`` split.
+
+    Pictures are squeezed to a square, as every method does; the class word is ``object``.
+    """
+
+    def read(folder: Path) -> Iterator[Batch]:
+        with (folder / "index.csv").open(encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
+        masked = any(row["mask"] for row in rows)
+        for start in range(0, len(rows), batch_size):
+            some = rows[start : start + batch_size]
+            images = [
+                Image.open(folder / row["image"]).convert("RGB").resize((size, size), Image.BICUBIC) for row in some
+            ]
+            masks = [_mask(folder, row["mask"], size) for row in some]
+            yield Batch(
+                torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255,
+                torch.tensor([row["label"] == "1" for row in some]),
+                torch.from_numpy(np.stack(masks)) if masked else None,
+                [OBJECT] * len(some),
+            )
+
+    folders = sorted(path.parent for path in root.glob("*/index.csv"))
+    return [TestSet(folder.name, lambda f=folder: read(f)) for folder in folders]  # type: ignore[misc]
+
+
+def _mask(folder: Path, name: str, size: int) -> np.ndarray:
+    if not name:
+        return np.zeros((size, size), bool)
+    with Image.open(folder / name) as mask:
+        return np.asarray(mask.convert("L").resize((size, size), Image.NEAREST)) > 127
+
+
+# --- detectors --------------------------------------------------------------------------------------------------------
+
+
+def blur_difference(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The naive control: how far a picture is from its own blur, in any color. It has learned nothing."""
+    del words
+    blurred = gaussian_smooth(images, images.shape[-1] / 28)
+    return _finish((images - blurred).abs().amax(1))
+
+
+def text_alone(clip: Clip) -> Detect:
+    """Patches against sentences for the flawless and the faulty thing; nothing is trained.
+
+    The map is the mean over four taps of the scaled difference of the two similarities; the score is the mean of the
+    map's highest pixels and the class token's own difference.
+    """
+    size, taps = clip.image_size, quarter_layers(clip.config.vision.layers)
+    prepare = ClipPreProcessor(size)
+
+    def axis(word: str) -> Tensor:
+        means = []
+        for states in (NORMAL_STATES, ANOMALOUS_STATES):
+            sentences = [photo.format(state.format(word)) for photo in PHOTOS for state in states]
+            means.append(F.normalize(F.normalize(clip.encode_text(tokenize(sentences)), dim=-1).mean(0), dim=-1))
+        return means[1] - means[0]
+
+    axes: dict[str, Tensor] = {}
+
+    def detect(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        for word in set(words) - axes.keys():
+            axes[word] = axis(word)
+        direction = torch.stack([axes[word] for word in words])
+        scale = clip.logit_scale.exp()
+        seen = clip.visual(prepare(images), taps=taps)
+        image = F.normalize(clip.visual.project(seen.cls), dim=-1)
+        patches = F.normalize(clip.visual.project(torch.stack(seen.patches)), dim=-1)
+        grid = to_grid((scale * torch.einsum("tblc,bc->tbl", patches, direction)).mean(0))
+        score, maps = _finish(upsample(grid, images.shape[-1]))
+        return 0.5 * (score + scale * (image * direction).sum(-1)), maps
+
+    return torch.no_grad()(detect)
+
+
+def linear_adapter(clip: Clip, training: Iterator[Batch], ridge: float = 1e-3) -> Detect:
+    """Least squares from the tokens of four taps to the mask, in closed form."""
+    taps = quarter_layers(clip.config.vision.layers)
+    prepare, patch = ClipPreProcessor(clip.image_size), clip.config.vision.patch_size
+
+    def features(images: Tensor) -> Tensor:
+        tokens = torch.cat([F.layer_norm(t, t.shape[-1:]) for t in clip.visual(prepare(images), taps=taps).patches], -1)
+        return torch.cat([tokens, torch.ones_like(tokens[..., :1])], -1).double()
+
+    moments, targets, weight = 0.0, 0.0, 0.0
+    with torch.no_grad():
+        for batch in training:
+            x = features(batch.images).flatten(0, 1)
+            y = F.max_pool2d(batch.masks.float()[:, None], patch).flatten()  # type: ignore[union-attr]
+            balance = torch.where(y > 0, len(y) / (2 * y.sum()).clamp(min=1), len(y) / (2 * (1 - y).sum()))[:, None]
+            y = 2 * y[:, None].double() - 1
+            moments, targets, weight = moments + x.T @ (balance * x), targets + x.T @ (balance * y), weight + len(y)
+    solution = torch.linalg.solve(moments / weight + ridge * torch.eye(len(moments)), targets / weight)
+
+    def detect(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        del words
+        return _finish(upsample(to_grid((features(images) @ solution)[..., 0].float()), images.shape[-1]))
+
+    return torch.no_grad()(detect)
+
+
+def trained(
+    method: str, backbone: str, pretrained: str | None, seed: int, images: int, epochs: int, size: int
+) -> Detect:
+    """A method after (``epochs=0``: before) training on seen classes with seen defects, through anomalib's engine."""
+    from anomalib.engine import Engine
+
+    import anomalib_zsad
+
+    model = getattr(anomalib_zsad, method)(
+        backbone=backbone, pretrained=pretrained, image_size=size, seed=seed, visualizer=False, evaluator=False,
+        **ARGUMENTS.get(method, {}),
+    )  # fmt: skip
+    if epochs:
+        data = anomalib_zsad.SyntheticSurfaces(
+            train_images=images, val_images=16, test_images=16, image_size=size, seed=1 + seed, num_workers=0
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            engine = Engine(
+                max_epochs=epochs, default_root_dir=folder, logger=False, accelerator="cpu", enable_progress_bar=False
+            )
+            engine.fit(model, datamodule=data)
+    model.configure_model()
+    prepare = ClipPreProcessor(size)
+
+    def detect(pictures: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        del words
+        predictions = model.model(prepare(pictures))
+        return predictions.pred_score, predictions.anomaly_map[:, 0]
+
+    model.eval()
+    return torch.no_grad()(detect)
+
+
+def _finish(maps: Tensor) -> tuple[Tensor, Tensor]:
+    maps = gaussian_smooth(maps, SMOOTHING)
+    return topk_mean(maps, round(TOP * maps.shape[-1] ** 2)), maps
+
+
+def dct_tower(backbone: str, folder: Path, seed: int) -> str:
+    """A file with a random tower whose first layer is the one that the training starts from."""
+    config = clip_config(backbone)
+    weights = random_weights(config, seed) | {"visual.conv1.weight": dct_patches(config.vision)}
+    path = folder / f"dct-random-{seed}.safetensors"
+    save_file(weights, path, {"activation": "gelu"})
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated.
+
+    Attributes:
+        backbone (str): Name of the backbone.
+        pretrained (str | None): Its weights.
+        methods (tuple[str, ...]): Methods to train.
+        seeds (tuple[int, ...]): One training each.
+        images (int): Generated pictures to train on.
+        epochs (int): How often they are seen.
+        test_images (int): Pictures in each generated test set.
+        real (Path | None): Folder of real test sets.
+    """
+
+    backbone: str = "surfaces-tiny"
+    pretrained: str | None = None
+    methods: tuple[str, ...] = tuple(ARGUMENTS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int = 640
+    epochs: int = 2
+    test_images: int = 480
+    real: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of all pictures: the backbone's native size."""
+        return clip_config(self.backbone).vision.image_size
+
+
+def detectors(plan: Plan, folder: Path) -> Iterator[tuple[str, int, Callable[[], Detect]]]:
+    """Rows of the table: a name, a seed, and how to make the detector."""
+
+    def training() -> Iterator[Batch]:
+        return generated_training(plan.images, plan.size)
+
+    towers = {plan.backbone: plan.pretrained, "random tower": "random:0", "random tower, DCT layer": ""}
+    yield "blur difference", 0, lambda: blur_difference
+    for tower, weights in towers.items():
+        source = dct_tower(plan.backbone, folder, seed=0) if not weights and weights is not None else weights
+
+        def clip(source: str | None = source) -> Clip:
+            return load_clip(plan.backbone, source)
+
+        yield f"text alone, {tower}", 0, lambda clip=clip: text_alone(clip())
+        yield f"linear adapter, {tower}", 0, lambda clip=clip: linear_adapter(clip(), training())
+        for method in plan.methods:
+            run = functools.partial(trained, method, plan.backbone, source, images=plan.images, size=plan.size)
+            if tower == plan.backbone:
+                yield f"{method} untrained, {tower}", 0, lambda run=run: run(seed=0, epochs=0)
+            for seed in plan.seeds if tower == plan.backbone else plan.seeds[:1]:
+                yield f"{method}, {tower}", seed, lambda run=run, seed=seed: run(seed=seed, epochs=plan.epochs)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def measure(detect: Detect, test: TestSet) -> dict[str, float]:
+    """Six metrics, per class and then the mean, as everywhere in this package."""
+    scores, labels, maps, masks, words = [], [], [], [], []
+    for batch in test.batches():
+        score, anomaly_map = detect(batch.images, batch.words)
+        scores.append(score)
+        labels.append(batch.labels)
+        words += batch.words
+        if batch.masks is not None:
+            maps.append(anomaly_map)
+            masks.append(batch.masks)
+    pixels = (torch.cat(maps), torch.cat(masks)) if masks else (None, None)
+    return evaluate(torch.cat(scores), torch.cat(labels), *pixels, classes=words).mean
+
+
+def cell(values: Sequence[dict[str, float]]) -> str:
+    """``image / pixel`` AUROC in percent; with several runs the mean and the spread (standard deviation) of each."""
+    parts = []
+    for metric in ("image_AUROC", "pixel_AUROC"):
+        found = [100 * value[metric] for value in values if metric in value]
+        spread = f"±{statistics.stdev(found):.1f}" if len(found) > 1 else ""
+        parts.append(f"{statistics.mean(found):.1f}{spread}" if found else "-")
+    return " / ".join(parts)
+
+
+def markdown(results: pd.DataFrame) -> str:
+    """Rows of detectors, columns of test sets."""
+    sets = list(dict.fromkeys(results.test_set))
+    lines = ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for name in dict.fromkeys(results.detector):
+        rows = results[results.detector == name]
+        cells = [cell(rows[rows.test_set == one].to_dict("records")) for one in sets]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run(plan: Plan, table: Path) -> Iterator[tuple[str, int, str, dict[str, float]]]:
+    """Measure every detector on every set; rows that ``table`` holds already are not measured again.
+
+    Args:
+        plan (Plan): What to measure.
+        table (Path): CSV file, one row for each detector, seed and set; it is appended to.
+
+    Yields:
+        tuple[str, int, str, dict[str, float]]: Detector, seed, test set, metrics.
+    """
+    sets = generated_sets(plan.test_images, plan.size) + (real_sets(plan.real, plan.size) if plan.real else [])
+    done = (
+        set(pd.read_csv(table)[["detector", "seed", "test_set"]].itertuples(index=False, name=None))
+        if table.exists()
+        else set()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, seed, make in detectors(plan, Path(folder)):
+            missing = [one for one in sets if (name, seed, one.name) not in done]
+            detect = make() if missing else None
+            for one in missing:
+                values = measure(detect, one)  # type: ignore[arg-type]
+                row = pd.DataFrame([
+                    {"detector": name, "seed": seed, "test_set": one.name} | dict.fromkeys(METRICS) | values
+                ])
+                row.to_csv(table, mode="a", header=not table.exists(), index=False)
+                yield name, seed, one.name, values
