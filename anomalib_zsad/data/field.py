@@ -42,6 +42,8 @@ class FieldDataset(AnomalibDataset):
     Args:
         entries (Iterable[Entry]): The images.
         name (str): Name of the data set.
+        annotated (bool): Whether anomalies have masks, in this data set as a whole: then a normal image has one of
+            zeros. Defaults to ``True``.
         class_words (str): Style of the class words (:mod:`anomalib_zsad.data.word_styles`). Defaults to ``"folder"``.
         augmentations (Transform | None): Applied to image and mask together. Defaults to ``None``.
 
@@ -56,6 +58,7 @@ class FieldDataset(AnomalibDataset):
         self,
         entries: Iterable[Entry],
         name: str,
+        annotated: bool = True,
         class_words: str = "folder",
         augmentations: Transform | None = None,
     ) -> None:
@@ -64,8 +67,7 @@ class FieldDataset(AnomalibDataset):
         rows = [_row(entry, class_word_of(name, entry.category, class_words)) for entry in entries]
         # anomalib's setter would look for every file once more, also for those of squares
         self._samples = DataFrame(rows, columns=list(_COLUMNS)).sort_values("image_path", ignore_index=True)
-        masked = self._samples.mask_path.str.len().gt(0).any() if rows else False
-        self._samples.attrs["task"] = (TaskType.SEGMENTATION if masked else TaskType.CLASSIFICATION).value
+        self._samples.attrs["task"] = (TaskType.SEGMENTATION if annotated else TaskType.CLASSIFICATION).value
 
     @property
     def name(self) -> str:
@@ -259,6 +261,11 @@ class FieldDataModule(AnomalibDataModule):
             raise ValueError(msg)
         self._wanted = wanted
 
+    @property
+    def annotated(self) -> bool:
+        """Whether anomalies have masks."""
+        return self.layout.masks
+
     def class_word(self, category: str) -> str:
         """The word for a class, in the style asked for."""
         return class_word_of(self.name, category, self.class_words)
@@ -278,7 +285,7 @@ class FieldDataModule(AnomalibDataModule):
         entries = self.entries()
         for split in ("train", "test"):
             chosen = [entry for entry in entries if entry.split == split]
-            setattr(self, f"{split}_data", FieldDataset(chosen, self.name, self.class_words))
+            setattr(self, f"{split}_data", FieldDataset(chosen, self.name, self.annotated, self.class_words))
 
     def setup(self, stage: str | None = None) -> None:
         """List the images.

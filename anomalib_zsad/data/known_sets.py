@@ -109,11 +109,6 @@ def _isic(root: Path, category: str) -> Iterator[Entry]:
     return pairs((f"{part}Data",), (f"{part}GroundTruth",))(root, category)
 
 
-def _tn3k(root: Path, category: str) -> Iterator[Entry]:
-    yield from pairs(("trainval-image",), ("trainval-mask",), "train")(root, category)
-    yield from pairs(("test-image",), ("test-mask",))(root, category)
-
-
 def _visa(root: Path, category: str) -> Iterator[Entry]:
     table = root / "split_csv" / "1cls.csv"
     for row in read_csv(table) if table.is_file() else ():
@@ -177,7 +172,7 @@ PUBLIC = (
         "Class1/Train/0001.PNG\nClass1/Train/Label/0001_label.PNG\nClass1/Test/...\nClass10/...",
         "zenodo.org/records/12750201 or the Kaggle upload DAGM_KaggleUpload", "see the source",
         nested=("DAGM_KaggleUpload", "DAGM2007"),
-        groups={"7": tuple(f"Class{number}" for number in (1, 2, 3, 4, 5, 7, 8))},
+        groups={"seven": tuple(f"Class{number}" for number in (1, 2, 3, 4, 5, 7, 8))},
     ),
     Layout(
         "DTDSynthetic", "DTD-Synthetic",
@@ -213,19 +208,19 @@ PUBLIC = (
     Layout(
         "HeadCT", "HeadCT", ("head_ct",), _head_ct, {"test": (100, 100)}, "head_ct/000.png\nlabels.csv",
         "kaggle.com/datasets/felipekitamura/head-ct-hemorrhage", "see the source; no licence file comes with it",
-        nested=("head_ct",),
+        nested=("head_ct",), masks=False,
     ),
     Layout(
         "BrainMRI", "BrainMRI", ("brain_mri",), yes_and_no, {"test": (98, 155)},
         "yes/*  (jpg, JPG, jpeg, png)\nno/*",
         "kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection",
         "see the source; no licence file comes with it", nested=("brain_tumor_dataset",),
-        hints=("brain_mri", "brainmri", "brain_tumor", "brain-mri"),
+        hints=("brain_mri", "brainmri", "brain_tumor", "brain-mri"), masks=False,
     ),
     Layout(
         "Br35H", "Br35H", ("brain_mri",), yes_and_no, {"test": (1500, 1500)}, "yes/y0.jpg\nno/no0.jpg",
         "kaggle.com/datasets/ahmedhamada0/brain-tumor-detection", "see the source; no licence file comes with it",
-        nested=("Br35H",), hints=("br35h",),
+        nested=("Br35H",), hints=("br35h",), masks=False,
     ),
     Layout(
         "ISIC", "ISIC 2016 task 1, test part", ("skin",), _isic, {"test": (0, 379)},
@@ -247,8 +242,8 @@ PUBLIC = (
         licence="research and education only; cite Hicks et al. 2020",
     ),
     Layout(
-        "TN3K", "TN3K", ("thyroid",), _tn3k, {"train": (0, 2879), "test": (0, 614)},
-        "test-image/0000.jpg\ntest-mask/0000.jpg\ntrainval-image/...\ntrainval-mask/...",
+        "TN3K", "TN3K", ("thyroid",), pairs(("test-image",), ("test-mask",)), {"test": (0, 614)},
+        "test-image/0000.jpg\ntest-mask/0000.jpg",
         "github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation", "see the source; cite Gong et al. 2021",
         nested=("tn3k", "Thyroid Dataset"),
     ),

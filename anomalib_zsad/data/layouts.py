@@ -71,6 +71,7 @@ class Layout:
         hints (tuple[str, ...]): Parts of folder names that tell it from sets of the same layout.
         groups (Mapping): Names for some of the classes.
         tiled (bool): Whether its images are strips that are cut into squares (:func:`cut`).
+        masks (bool): Whether its anomalies are annotated.
         odd (tuple[str, ...]): Images (names without suffix) whose mask is missing or empty as published.
     """
 
@@ -86,6 +87,7 @@ class Layout:
     hints: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tiled: bool = False
+    masks: bool = True
     odd: tuple[str, ...] = ()
 
     def holds(self, place: Path) -> bool:
@@ -250,7 +252,7 @@ def mvtec(root: Path, category: str) -> Iterator[Entry]:
                 yield Entry(image, split, category, "" if normal else folder.name, masks.get(key(image), ()))
 
 
-def pairs(image_folders: tuple[str, ...], mask_folders: tuple[str, ...], split: Split = "test") -> Callable:
+def pairs(image_folders: tuple[str, ...], mask_folders: tuple[str, ...]) -> Callable:
     """A folder of images that all show something, and one of their masks."""
 
     def read(root: Path, category: str) -> Iterator[Entry]:
@@ -258,7 +260,7 @@ def pairs(image_folders: tuple[str, ...], mask_folders: tuple[str, ...], split: 
         if masks is None:
             return
         for image in images(child(root, *image_folders)):
-            yield Entry(image, split, category, "anomaly", masks.get(key(image), ()))
+            yield Entry(image, "test", category, "anomaly", masks.get(key(image), ()))
 
     return read
 

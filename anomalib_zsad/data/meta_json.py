@@ -241,6 +241,11 @@ class MetaJson(FieldDataModule):
         """Names for several classes."""
         return {"all": self.categories}
 
+    @property
+    def annotated(self) -> bool:
+        """Whether the file names any mask."""
+        return any(entry.masks for entry in self._everything())
+
     def entries(self) -> list[Entry]:
         """List the images of the classes asked for.
 

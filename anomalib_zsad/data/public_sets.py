@@ -34,7 +34,7 @@ class RSDD(FieldDataModule):
 class DAGM(FieldDataModule):
     """DAGM 2007: ten generated textures, with ellipses around the defects for masks.
 
-    ``category="7"`` stands for Class1, 2, 3, 4, 5, 7 and 8, those that Bayes-PFL tests on. That paper labelled and
+    ``category="seven"`` stands for Class1, 2, 3, 4, 5, 7 and 8, those that Bayes-PFL tests on. That paper labelled and
     cropped them again by hand; its own files are read by :class:`~anomalib_zsad.data.MetaJson`.
     """
 
@@ -136,6 +136,9 @@ class Endo(FieldDataModule):
 
 
 class TN3K(FieldDataModule):
-    """TN3K: ultrasound pictures of thyroid glands, each with a nodule; the training split has nodules, too."""
+    """TN3K: ultrasound pictures of thyroid glands, each with a nodule.
+
+    These are the 614 test images, as the field tests on them; the other 2879 show nodules, too, and are not read.
+    """
 
     layout = SETS["TN3K"]
