@@ -110,8 +110,8 @@ def find_weights(backbone: str, pretrained: str, *, download: bool = True) -> Pa
             f"needs one of the suffixes {', '.join(SUFFIXES)}; 'random' needs no file."
         )
         raise ValueError(msg)
-    if path := BUNDLED.get((plain_name(backbone), pretrained)):
-        return path
+    if bundled := BUNDLED.get((plain_name(backbone), pretrained)):
+        return bundled
     tag = tags[pretrained]
     if found := _at_home(backbone, pretrained) or _in_caches(tag):
         return found

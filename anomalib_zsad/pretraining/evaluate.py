@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -132,11 +132,12 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[TestSet]:
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             images = [
-                Image.open(folder / row["image"]).convert("RGB").resize((size, size), Image.BICUBIC) for row in some
+                Image.open(folder / row["image"]).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+                for row in some
             ]
             masks = [_mask(folder, row["mask"], size) for row in some]
             yield Batch(
-                torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255,
+                torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255,
                 torch.tensor([row["label"] == "1" for row in some]),
                 torch.from_numpy(np.stack(masks)) if masked else None,
                 [OBJECT] * len(some),
@@ -150,7 +151,7 @@ def _mask(folder: Path, name: str, size: int) -> np.ndarray:
     if not name:
         return np.zeros((size, size), bool)
     with Image.open(folder / name) as mask:
-        return np.asarray(mask.convert("L").resize((size, size), Image.NEAREST)) > 127
+        return np.asarray(mask.convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
 
 
 # --- detectors --------------------------------------------------------------------------------------------------------
@@ -181,11 +182,12 @@ def text_alone(clip: Clip) -> Detect:
 
     axes: dict[str, Tensor] = {}
 
+    @torch.no_grad()
     def detect(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         for word in set(words) - axes.keys():
             axes[word] = axis(word)
         direction = torch.stack([axes[word] for word in words])
-        scale = clip.logit_scale.exp()
+        scale = torch.exp(cast("Tensor", clip.logit_scale))
         seen = clip.visual(prepare(images), taps=taps)
         image = F.normalize(clip.visual.project(seen.cls), dim=-1)
         patches = F.normalize(clip.visual.project(torch.stack(seen.patches)), dim=-1)
@@ -193,11 +195,11 @@ def text_alone(clip: Clip) -> Detect:
         score, maps = _finish(upsample(grid, images.shape[-1]))
         return 0.5 * (score + scale * (image * direction).sum(-1)), maps
 
-    return torch.no_grad()(detect)
+    return detect
 
 
 def linear_adapter(clip: Clip, training: Iterator[Batch], ridge: float = 1e-3) -> Detect:
-    """Least squares from the tokens of four taps to the mask, in closed form."""
+    """Least squares from the tokens of four taps to the mask, in closed form; both kinds of patches weigh the same."""
     taps = quarter_layers(clip.config.vision.layers)
     prepare, patch = ClipPreProcessor(clip.image_size), clip.config.vision.patch_size
 
@@ -205,21 +207,27 @@ def linear_adapter(clip: Clip, training: Iterator[Batch], ridge: float = 1e-3) -
         tokens = torch.cat([F.layer_norm(t, t.shape[-1:]) for t in clip.visual(prepare(images), taps=taps).patches], -1)
         return torch.cat([tokens, torch.ones_like(tokens[..., :1])], -1).double()
 
-    moments, targets, weight = 0.0, 0.0, 0.0
+    width = 1 + len(taps) * clip.config.vision.width
+    moments = {side: torch.zeros(width, width, dtype=torch.float64) for side in (-1, 1)}  # flawless, faulty
+    sums = {side: torch.zeros(width, dtype=torch.float64) for side in (-1, 1)}
+    counts = {-1: 0, 1: 0}
     with torch.no_grad():
         for batch in training:
-            x = features(batch.images).flatten(0, 1)
-            y = F.max_pool2d(batch.masks.float()[:, None], patch).flatten()  # type: ignore[union-attr]
-            balance = torch.where(y > 0, len(y) / (2 * y.sum()).clamp(min=1), len(y) / (2 * (1 - y).sum()))[:, None]
-            y = 2 * y[:, None].double() - 1
-            moments, targets, weight = moments + x.T @ (balance * x), targets + x.T @ (balance * y), weight + len(y)
-    solution = torch.linalg.solve(moments / weight + ridge * torch.eye(len(moments)), targets / weight)
+            tokens, masks = features(batch.images).flatten(0, 1), batch.masks
+            faulty = F.max_pool2d(cast("Tensor", masks).float()[:, None], patch).flatten() > 0
+            for side, rows in ((-1, tokens[~faulty]), (1, tokens[faulty])):
+                moments[side] += rows.T @ rows
+                sums[side] += rows.sum(0)
+                counts[side] += len(rows)
+    total = sum(moments[side] / counts[side] for side in counts) + ridge * torch.eye(width, dtype=torch.float64)
+    solution = torch.linalg.solve(total, sums[1] / counts[1] - sums[-1] / counts[-1])
 
+    @torch.no_grad()
     def detect(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         del words
-        return _finish(upsample(to_grid((features(images) @ solution)[..., 0].float()), images.shape[-1]))
+        return _finish(upsample(to_grid((features(images) @ solution).float()), images.shape[-1]))
 
-    return torch.no_grad()(detect)
+    return detect
 
 
 def trained(
@@ -246,13 +254,14 @@ def trained(
     model.configure_model()
     prepare = ClipPreProcessor(size)
 
+    @torch.no_grad()
     def detect(pictures: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         del words
         predictions = model.model(prepare(pictures))
         return predictions.pred_score, predictions.anomaly_map[:, 0]
 
     model.eval()
-    return torch.no_grad()(detect)
+    return detect
 
 
 def _finish(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,28 +308,40 @@ class Plan:
         return clip_config(self.backbone).vision.image_size
 
 
-def detectors(plan: Plan, folder: Path) -> Iterator[tuple[str, int, Callable[[], Detect]]]:
-    """Rows of the table: a name, a seed, and how to make the detector."""
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a name, a seed, and how to make the detector."""
 
-    def training() -> Iterator[Batch]:
-        return generated_training(plan.images, plan.size)
+    name: str
+    seed: int
+    make: Callable[[], Detect]
 
-    towers = {plan.backbone: plan.pretrained, "random tower": "random:0", "random tower, DCT layer": ""}
-    yield "blur difference", 0, lambda: blur_difference
+
+def rows(plan: Plan, folder: Path) -> list[Row]:
+    """All rows; files that they need are written to ``folder``."""
+    towers = {
+        plan.backbone: plan.pretrained,
+        "random tower": "random:0",
+        "random tower, DCT layer": dct_tower(plan.backbone, folder, seed=0),
+    }
+    found = [Row("blur difference", 0, lambda: blur_difference)]
     for tower, weights in towers.items():
-        source = dct_tower(plan.backbone, folder, seed=0) if not weights and weights is not None else weights
-
-        def clip(source: str | None = source) -> Clip:
-            return load_clip(plan.backbone, source)
-
-        yield f"text alone, {tower}", 0, lambda clip=clip: text_alone(clip())
-        yield f"linear adapter, {tower}", 0, lambda clip=clip: linear_adapter(clip(), training())
+        clip = functools.partial(load_clip, plan.backbone, weights)
+        found += [
+            Row(f"text alone, {tower}", 0, lambda clip=clip: text_alone(clip())),  # type: ignore[misc]
+            Row(
+                f"linear adapter, {tower}",
+                0,
+                lambda clip=clip: linear_adapter(clip(), generated_training(plan.images, plan.size)),  # type: ignore[misc]
+            ),
+        ]
         for method in plan.methods:
-            run = functools.partial(trained, method, plan.backbone, source, images=plan.images, size=plan.size)
+            start = functools.partial(trained, method, plan.backbone, weights, images=plan.images, size=plan.size)
             if tower == plan.backbone:
-                yield f"{method} untrained, {tower}", 0, lambda run=run: run(seed=0, epochs=0)
+                found.append(Row(f"{method} untrained, {tower}", 0, functools.partial(start, seed=0, epochs=0)))
             for seed in plan.seeds if tower == plan.backbone else plan.seeds[:1]:
-                yield f"{method}, {tower}", seed, lambda run=run, seed=seed: run(seed=seed, epochs=plan.epochs)
+                found.append(Row(f"{method}, {tower}", seed, functools.partial(start, seed=seed, epochs=plan.epochs)))
+    return found
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -337,8 +358,9 @@ def measure(detect: Detect, test: TestSet) -> dict[str, float]:
         if batch.masks is not None:
             maps.append(anomaly_map)
             masks.append(batch.masks)
-    pixels = (torch.cat(maps), torch.cat(masks)) if masks else (None, None)
-    return evaluate(torch.cat(scores), torch.cat(labels), *pixels, classes=words).mean
+    planes = torch.cat(maps) if maps else None
+    known = torch.cat(masks) if masks else None
+    return evaluate(torch.cat(scores), torch.cat(labels), planes, known, words).mean
 
 
 def cell(values: Sequence[dict[str, float]]) -> str:
@@ -379,13 +401,15 @@ def run(plan: Plan, table: Path) -> Iterator[tuple[str, int, str, dict[str, floa
         else set()
     )
     with tempfile.TemporaryDirectory() as folder:
-        for name, seed, make in detectors(plan, Path(folder)):
-            missing = [one for one in sets if (name, seed, one.name) not in done]
-            detect = make() if missing else None
+        for row in rows(plan, Path(folder)):
+            missing = [one for one in sets if (row.name, row.seed, one.name) not in done]
+            if not missing:
+                continue
+            detect = row.make()
             for one in missing:
-                values = measure(detect, one)  # type: ignore[arg-type]
-                row = pd.DataFrame([
-                    {"detector": name, "seed": seed, "test_set": one.name} | dict.fromkeys(METRICS) | values
+                values = measure(detect, one)
+                line = pd.DataFrame([
+                    {"detector": row.name, "seed": row.seed, "test_set": one.name} | dict.fromkeys(METRICS) | values
                 ])
-                row.to_csv(table, mode="a", header=not table.exists(), index=False)
-                yield name, seed, one.name, values
+                line.to_csv(table, mode="a", header=not table.exists(), index=False)
+                yield row.name, row.seed, one.name, values

@@ -223,7 +223,9 @@ def dct_patches(size: VisionConfig) -> Tensor:
 
 def optimizers(pupil: Pupil, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, Adam for the rest."""
-    blocks, matrices, rest = [], [], []
+    blocks: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in pupil.named_parameters():
         if recipe.muon and parameter.ndim == 2 and "resblocks" in name:
             blocks.append(parameter)

@@ -121,7 +121,7 @@ def _augment(
     dice: Dice, picture: Picture, top: int, left: int, side: int, *, late: bool
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cut, turn and mirror; then change light, color and sharpness as cameras do."""
-    image = picture.image[top : top + side, left : left + side]
+    image: NDArray[Any] = picture.image[top : top + side, left : left + side]
     mask = picture.mask[top : top + side, left : left + side]
     if late and dice.chance(0.4):
         kept = round(side * dice(0.6, 1.0))
@@ -134,7 +134,7 @@ def _augment(
     image, mask = np.rot90(image, turns), np.rot90(mask, turns)
     if mirrored:
         image, mask = image[:, ::-1], mask[:, ::-1]
-    x = image.astype(np.float32) / 255.0
+    x: NDArray[Any] = image.astype(np.float32) / 255.0
     if dice.chance(0.2):
         x = np.repeat(x.mean(axis=2, keepdims=True), 3, axis=2)
     if dice.chance(0.7):
