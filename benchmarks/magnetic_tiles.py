@@ -12,7 +12,7 @@ images and not objects never seen.
 
 ``dapo`` trains on all five kinds and names them on the other tiles; ``image_type_top1`` is the share of images whose
 kind is found, ``image_type_chance`` that of guessing. ``promptad`` leaves one kind out at a time: normal tiles and the
-other four kinds are learned from (a few, with ``--anomalies``); then normal tiles and the kind left out are tested, with
+other four kinds are learned from (few, with ``--anomalies``); then normal tiles and the kind left out are tested, with
 words (0 shots) and with normal tiles of even number in the place of the normality text.
 
 Prints and writes (``--output``) one row for each run, and their mean and standard deviation over seeds.
