@@ -107,6 +107,11 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         """``ZERO_SHOT`` with an adapter, ``FEW_SHOT`` with ``k_shot`` as well, ``ONE_CLASS`` (trainable) without."""
         return LearningType.FEW_SHOT if self.zero_shot and self.config.k_shot else super().learning_type
 
+    def describe(self) -> dict[str, str]:
+        """Facts that belong beside every figure; with ``k_shot``, that it is no zero-shot figure."""
+        shots = self.config.k_shot
+        return super().describe() | ({"few_shot": f"{shots} normal images of the target"} if shots else {})
+
     def setup(self, stage: str) -> None:
         """Train in episodes of one class; for tests and predictions, look at the normal images of few-shot use."""
         super().setup(stage)

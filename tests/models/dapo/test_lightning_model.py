@@ -88,6 +88,28 @@ def test_the_folders_become_the_words_and_travel_with_the_adapter(trained) -> No
     assert loaded.defect_types == ["crack", "oil"]
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ([], "the list is empty; give at least one"),
+        (["dent", "Dent"], "'dent' is in the list twice"),
+        (["dent", "normal"], "'normal' is not a kind of defect"),
+        (
+            ["missing screw in the upper left corner " * 6],
+            "'missing screw in the upper left corner m'... has 42 tokens",
+        ),
+    ],
+)
+def test_bad_words_leave_the_good_ones_in_place(words: list[str], match: str) -> None:
+    model = DAPO(**SMALL, defect_types=["scratch"])
+    with pytest.raises(ValueError, match=match) as error:
+        model.defect_types = words
+    assert str(error.value).startswith("defect_types=")
+    assert model.defect_types == model.config.defect_types == ["scratch"]
+    with pytest.raises(ValueError, match=match):
+        DAPO(**SMALL, defect_types=words)
+
+
 def test_batches_get_the_number_of_their_word(plates, tmp_path) -> None:
     class Watched(DAPO):
         def prompt_words(self, batch):

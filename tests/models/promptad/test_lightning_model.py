@@ -125,6 +125,7 @@ def test_few_shot_takes_normal_training_images_of_the_target(trained, tested, tm
 
     model = few_shot(trained, k_shot=3)
     assert model.learning_type is LearningType.FEW_SHOT
+    assert model.describe()["few_shot"] == "3 normal images of the target"
     run = engine(tmp_path)
     run.test(model, datamodule=datamodule())
     found = model.model.references
@@ -144,6 +145,7 @@ def test_few_shot_takes_normal_training_images_of_the_target(trained, tested, tm
 
     zero = few_shot(trained)
     assert zero.learning_type is LearningType.ZERO_SHOT
+    assert "few_shot" not in zero.describe()
     folder = Path(tested["root"]) / "more" / "good"
     one, other = (predictions(each, tmp_path, folder) for each in (by_hand, zero))
     assert not torch.allclose(one, other, atol=1e-6)
