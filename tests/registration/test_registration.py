@@ -51,7 +51,7 @@ SNAKE = {
     "PromptAD": "prompt_ad",
     "PromptMoE": "prompt_moe",
 }
-ARGUMENTS = {"SyntheticSurfaces": {}, "ZeroShot": {"source": "Visa", "target": "MVTecAD"}}
+ARGUMENTS = {"ZeroShot": {"source": "Visa", "target": "MVTecAD"}}  # of the datamodules that need any
 COMMANDS = [
     *((command, next(iter(MODELS))) for command in ("fit", "validate", "test", "export")),
     *(("train", path) for model in MODELS for path in (model, f"anomalib_zsad.{model}", f"anomalib.models.{model}")),
@@ -75,7 +75,7 @@ def expected_of_a_model(model: str) -> dict[str, object]:
 
 def expected_of_a_datamodule(datamodule: str) -> dict[str, object]:
     paths = (datamodule, f"anomalib_zsad.{datamodule}", f"anomalib.data.{datamodule}")
-    configs = [{"class_path": path, "init_args": ARGUMENTS[datamodule]} for path in paths]
+    configs = [{"class_path": path, "init_args": ARGUMENTS.get(datamodule, {})} for path in paths]
     return {f"name(get_datamodule({config!r}))": datamodule for config in configs}
 
 
