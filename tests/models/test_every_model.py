@@ -353,3 +353,16 @@ def test_extra_maps_reach_pictures_and_graphs_and_change_no_score(name: str, par
     got = graph(images(2, 90).numpy())
     for field in ("pred_score", "anomaly_map", *fields):
         np.testing.assert_allclose(got[field], getattr(shown, field), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_data_it_trains_on_generated_surfaces(name: str, tmp_path, caplog) -> None:
+    model = build(name, image_size=56, visualizer=False)
+    limits = {f"limit_{split}_batches": 2 for split in ("train", "val", "test")}
+    engine = Engine(default_root_dir=tmp_path, max_epochs=1, **QUIET, **limits)
+    with caplog.at_level("INFO", "anomalib_zsad"):
+        metrics = engine.train(model)
+    assert "training on SyntheticSurfaces" in caplog.text
+    assert "--data ZeroShot" in caplog.text
+    assert model.origin["data"] == "SyntheticSurfaces"
+    assert "image_AUROC" in metrics[0]
