@@ -65,7 +65,7 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
             codes += _trained_otherwise(cell, result, recipe)
     if cell.training is not None and source != _training_data(convention, _data_by_class(cell.plan, cell.test)):
         codes.append("other-training-data")
-    if identify(cell.plan.data[cell.test].class_path, report) is None:
+    if identify(cell, report) is None:
         codes.append("other-data")
     return codes
 
@@ -78,12 +78,17 @@ def remarks(cell: Cell) -> list[str]:
     return ["one-rule"] if rules and cell.rules == "deployable" else []
 
 
-def identify(class_path: str, report: Report) -> DataSet | None:
-    """The published data set that was tested, told by its reader and the numbers of classes and images."""
+def identify(cell: Cell, report: Report) -> DataSet | None:
+    """The published data set that was tested, told by its reader and the numbers of classes and images.
+
+    ``MetaJson`` reads any set: there, the plan has to call it by its published name.
+    """
+    class_path = cell.plan.data[cell.test].class_path.rpartition(".")[2]
     normal, anomalous = (sum(getattr(row, name) for row in report.rows) for name in ("n_normal", "n_anomalous"))
     for one in data_sets():
+        read = class_path == one.class_path or (class_path == "MetaJson" and cell.test == one.name)
         same_images = one.normal in {None, normal} and one.anomalous in {None, anomalous}
-        if one.class_path == class_path.rpartition(".")[2] and one.classes == len(report.rows) and same_images:
+        if read and one.classes == len(report.rows) and same_images:
             return one
     return None
 

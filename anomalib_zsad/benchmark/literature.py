@@ -3,10 +3,10 @@
 
 """Published numbers of CLIP-based zero-shot anomaly detection, and what they were measured with.
 
-``published/results.csv`` has one number a line, in percent. ``table`` groups the numbers by where they come from: 1.1
-and 1.2 train on VisA (and on MVTec AD to test VisA), 1.3 and 1.4 the other way round, 1.5 leaves one category out, 1.6 is
-other protocols, 1.7 the best number of each column, 1.8 the numbers that a reproduction should reach. ``data.csv`` says
-which test images a data set's name stands for, ``recipes.csv`` how the numbers of this package's methods came about.
+``published/results.csv`` has one number a line, in percent. ``table`` groups them by where they come from: 1.1 and 1.2
+train on VisA (and on MVTec AD to test VisA), 1.3 and 1.4 the other way round, 1.5 leaves one category out, 1.6 is other
+protocols, 1.7 the best number of each column, 1.8 the numbers that a reproduction should reach. ``data.csv`` says which
+test images a data set's name stands for, ``recipes.csv`` how the numbers of this package's methods came about.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ class Cell:
         """What determines the result."""
         return {
             "model": self.method.class_path,
-            "arguments": {name: value for name, value in self.arguments.items() if name != "seed"},
+            "arguments": {**resolved(self.method, self.arguments), "seed": None} if self.training else self.arguments,
             "training": self.training.facts if self.training else None,
             "target": self.plan.data[self.test].model_dump(),
             "category": self.training.left_out if self.training else "",

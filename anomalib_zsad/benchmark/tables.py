@@ -171,7 +171,7 @@ class Tables:
 
     @staticmethod
     def _published(convention: str, direction: Direction, cell: Cell, report: Report) -> Mapping[str, Number]:
-        data = identify(cell.plan.data[cell.test].class_path, report)
+        data = identify(cell, report)
         recipe = next((one for one in recipes() if one.class_path == cell.method.class_path), None)
         if data is None or recipe is None:
             return {}

@@ -16,7 +16,7 @@ from anomalib_zsad.deploy.detector import Detection
 OVERLAY_SIDES = (384, 1280)
 """An overlay's longer side is that of the image, within these bounds."""
 
-_HEAT = {0.25: "#FFE14600", 0.4: "#FFBE285A", 0.5: "#FF8C148C", 0.65: "#FA4614AF", 0.85: "#D60A32C8", 1.0: "#96005AD7"}
+_HEAT = {0.25: "#FFE14600", 0.4: "#FFC83240", 0.5: "#FF961478", 0.65: "#FA4614AA", 0.85: "#D60A32C8", 1.0: "#96005AD7"}
 """Colour and opacity of anomaly scores; below the first nothing is seen."""
 # Okabe and Ito's palette without black, for eyes of every kind; the second round is darker.
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")

@@ -40,7 +40,8 @@ class MethodConfig(BaseModel):
 
     backbone: str | None = Field(
         default=None,
-        description="CLIP architecture by its open_clip name, or ``tiny-random`` for a small random tower. "
+        description="CLIP architecture by its open_clip name; ``surfaces-tiny``, a small CLIP that comes with the "
+        "package and knows generated surfaces only; or ``tiny-random``, which knows nothing. "
         "``None``: the one the adapter was trained with, otherwise the method's own.",
     )
     pretrained: str | None = Field(

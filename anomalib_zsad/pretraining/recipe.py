@@ -60,13 +60,13 @@ class Recipe:
     """
 
     seed: int = 7
-    steps: int = 5000
+    steps: int = 5600
     batch: int = 64
     small: int = 112
     learning_rate: float = 1.2e-3
     muon: float = 3.0
     warmup: int = 100
-    cooldown: float = 0.65
+    cooldown: float = 0.6875
     weight_decay: float = 0.05
 
     def rate(self, step: int) -> float:
