@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("backbone", "detect", "doctor", "schema", "weights")
+COMMANDS = ("backbone", "benchmark", "detect", "doctor", "schema", "weights")
 """Modules of :mod:`anomalib_zsad.commands`; a new command is added here."""
 
 
