@@ -1,0 +1,154 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Real runs at small size: figures, what is shared, what is skipped, what fails alone."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+import torch
+from anomalib.engine import Engine
+from anomalib.models.image.winclip import torch_model as winclip
+
+from anomalib_zsad import BayesPFL, PromptMoE, ZeroShot
+from anomalib_zsad.benchmark.clips import SharedClips
+from anomalib_zsad.benchmark.others import load_other
+from anomalib_zsad.benchmark.plan import read_plan
+from anomalib_zsad.benchmark.results import Results
+from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.metrics import METRICS
+from tests.benchmark.conftest import write_plan
+from tests.conftest import QUIET
+
+METHODS = {
+    "BayesPFL": {
+        "init_args": {"epochs": 1, "first_stage_epochs": 1, "num_samples": 2},
+        "rules": ["deployable", "official"],
+    },
+    "WinClip": None,
+}
+
+
+@pytest.fixture(scope="module")
+def bench(folders, tmp_path_factory):
+    """A finished benchmark: its YAML file."""
+    missing = {"class_path": "Folder", "init_args": {"name": "lost", "root": "nowhere", "normal_dir": "good"}}
+    path = write_plan(
+        tmp_path_factory.mktemp("bench"),
+        data={**folders, "lost": missing},
+        methods=METHODS,
+        conventions={"own": [{"train": "washer", "test": ["gasket", "lost"]}]},
+    )
+    before = os.environ.get("ANOMALIB_ZSAD_HOME"), os.environ.get("HF_HUB_OFFLINE")
+    os.environ |= {"ANOMALIB_ZSAD_HOME": str(path.parent / "none"), "HF_HUB_OFFLINE": "1"}
+    try:
+        assert not run_benchmark(path)
+    finally:
+        for name, value in zip(("ANOMALIB_ZSAD_HOME", "HF_HUB_OFFLINE"), before, strict=True):
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return path
+
+
+def test_figures_are_those_of_the_engine(bench, folders, parts):
+    table = pd.read_csv(bench.parent / "out" / "results.csv").query("`class` == 'mean'").set_index("rules")
+    (adapter,) = (bench.parent / "out" / "adapters").iterdir()
+    for rules in ("deployable", "official"):
+        model = BayesPFL(weights=adapter, rules=rules, num_samples=2, visualizer=False)
+        data = ZeroShot(target=folders["gasket"], num_workers=0)
+        Engine(default_root_dir=bench.parent / rules, logger=False, **QUIET).test(model, datamodule=data)
+        assert table.loc[rules, list(METRICS)].to_dict() == pytest.approx(model.evaluator.report.mean, abs=1e-12)
+
+
+def test_what_cannot_be_measured_is_named_and_stops_nothing_else(bench):
+    text = (bench.parent / "out" / "report.md").read_text()
+    assert "`weights-missing` WinClip needs the CLIP ViT-B-16-plus-240 with the weights laion400m_e31" in text
+    assert "anomalib-zsad weights fetch ViT-B-16-plus-240 laion400m_e31" in text
+    assert "`data-missing` Cannot set up lost" in text
+    assert "| gasket | " in text
+    assert "random-backbone" in text
+    assert pd.read_csv(bench.parent / "out" / "summary.csv").published.isna().all()
+
+
+def test_a_second_run_measures_nothing_again(bench, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(bench.parent / "none"))  # named in the report
+    out = bench.parent / "out"
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    report = (out / "report.md").read_bytes()
+    assert not run_benchmark(bench)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
+    assert (out / "report.md").read_bytes() == report
+    assert "2 of 5 cells were measured before." in capsys.readouterr().out
+
+
+def test_a_damaged_cell_is_named(bench, tmp_path):
+    plan = read_plan(bench, tmp_path)
+    key = plan.all_cells()[0].key
+    results = Results(tmp_path / "cells")
+    (tmp_path / "cells").mkdir()
+    results.path(key).write_text('{"rows": [')
+    with pytest.raises(ValueError, match="Delete it to measure"):
+        results.get(key)
+
+
+def test_clip_is_read_once_and_its_tensors_are_shared():
+    clips = SharedClips()
+    arguments = {"backbone": "tiny-random", "image_size": 56}
+    models = [PromptMoE(**arguments), BayesPFL(**arguments), PromptMoE(**{**arguments, "image_size": 112})]
+    for model in models:
+        clips.share_with(model)
+    towers = [model.model.load_clip() for model in models]
+    assert len({clip.token_embedding.data_ptr() for clip in (tower.text for tower in towers)}) == 1
+    assert [clip.activation for clip in towers] == ["gelu"] * 3
+    assert [clip.image_size for clip in towers] == [56, 56, 112]
+    for model, clip in zip(models, towers, strict=True):
+        alone = type(model)(**{name: getattr(model.config, name) for name in ("backbone", "image_size")})
+        assert alone.model.load_clip().sha256() == clip.sha256()
+
+
+def test_winclip_runs_in_the_same_loop(folders, tmp_path, monkeypatch, capsys):
+    """With a small tower in place of its own, which takes seconds a picture."""
+    import open_clip
+
+    sizes = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 240, "layers": 1, "width": 64, "patch_size": 48},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    (tmp_path / "winclip-small.json").write_text(json.dumps(sizes))
+    open_clip.add_model_config(tmp_path)
+    monkeypatch.setattr(winclip, "BACKBONE", "winclip-small")
+    file = tmp_path / "small.pt"
+    monkeypatch.setattr("anomalib_zsad.benchmark.others.find_weights", lambda backbone, tag: file)
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("winclip-small").state_dict(), file)
+    surfaces = {
+        "class_path": "SyntheticSurfaces",
+        "init_args": {
+            "classes": ["wood", "pill"],
+            "test_classes": ["wood", "pill"],
+            "image_size": 64,
+            "test_images": 8,
+        },
+    }
+    path = write_plan(
+        tmp_path,
+        data={**folders, "surfaces": surfaces},
+        methods={"WinClip": None},
+        conventions={"A": [{"train": "washer", "test": ["gasket", "surfaces"]}]},
+    )
+    assert run_benchmark(path)
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert list(table[table.data == "surfaces"]["class"]) == ["pill", "wood", "mean"]
+    assert list(table[table.data == "gasket"]["class"]) == ["gasket", "mean"]
+    assert table[list(METRICS)].notna().all(axis=None)
+    assert set(table.backbone) == {"winclip-small/laion400m_e31"}
+    assert "small.pt" not in winclip.PRETRAINED
+    assert "[2/2]" in capsys.readouterr().out
+
+
+def test_only_zero_shot_models_run_without_training():
+    with pytest.raises(ValueError, match="neither in anomalib_zsad nor in anomalib"):
+        load_other("WinClop", {})
