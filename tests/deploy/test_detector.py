@@ -1,0 +1,154 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The detector on a graph whose answers are known."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_zsad import Detector
+from anomalib_zsad.deploy import Detection, Unreadable, UnreadableImageError
+from tests.deploy.conftest import FACTS, save_graph
+
+START = """
+import resource, sys
+from anomalib_zsad import Detector
+found = Detector(sys.argv[1])(sys.argv[2])
+assert found.score > 0
+loaded = {"torch", "torchvision", "anomalib", "lightning", "cv2", "scipy", "pandas", "matplotlib"} & set(sys.modules)
+assert not loaded, loaded
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+def start(model: Path, photo: Path) -> float:
+    """Seconds of processor time from a fresh interpreter to the first result."""
+    command = [sys.executable, "-c", START, str(model), str(photo)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert run.returncode == 0, run.stderr
+    return float(run.stdout)
+
+
+def test_starts_fast_and_without_pytorch(graph: Path, photos: Path) -> None:
+    assert start(graph, photos / "a.png") < 2
+
+
+def test_tells_score_verdict_map_regions_kinds_and_uncertainty(graph: Path, photos: Path) -> None:
+    detector = Detector(graph)
+    assert (detector.threshold, detector.pixel_threshold, detector.type_names) == (0.5, 0.5, ("red", "green", "blue"))
+    assert detector.facts == FACTS
+    found = detector(photos / "a.png")
+    assert found.score == pytest.approx(250 / 255, abs=0.01)
+    assert found.anomalous is True
+    assert found.size == (320, 160)
+    assert found.path == photos / "a.png"
+    assert found.map.shape == found.mask.shape == found.type_map.shape == found.uncertainty.shape == (16, 16)
+    np.testing.assert_allclose(found.uncertainty, found.map / 2)
+    assert found.types[0][0] == "red"
+    assert [score for _, score in found.types] == sorted((score for _, score in found.types), reverse=True)
+    assert set(np.unique(found.type_map)) == {0, 1}
+    assert ((found.type_map > 0) == found.mask).all()
+    (region,) = found.regions
+    assert region.type == "red"
+    assert region.score == pytest.approx(found.score)
+    # the painted box, to one of the map's 16 x 16 fields
+    assert np.abs(np.subtract(region.box, (40, 20, 120, 60))).max() <= 20
+
+    good = detector(photos / "good.bmp")
+    assert (good.anomalous, good.regions) == (False, ())
+    assert len(detector(photos / "a.jpg").regions) == 2
+
+
+def test_every_form_of_an_image_gives_the_same_result(graph: Path, photos: Path) -> None:
+    detector = Detector(graph)
+    image = Image.open(photos / "a.png")
+    array = np.asarray(image)
+    wanted = detector(photos / "a.png")
+    for form in (str(photos / "a.png"), image, array, array / 255, array.astype(np.uint16) * 257):
+        found = detector(form)
+        assert found.score == pytest.approx(wanted.score, abs=1e-6)
+        np.testing.assert_allclose(found.map, wanted.map, rtol=0, atol=1e-6)
+    for several in ([image, photos / "good.bmp"], np.stack([array, array])):
+        results = detector(several)
+        assert isinstance(results, list)
+        assert results[0].score == pytest.approx(wanted.score, abs=1e-6)
+        assert len(results) == 2
+
+
+def test_a_folder_gives_a_list_in_order_and_a_warning_for_each_bad_file(graph: Path, photos: Path, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        results = Detector(graph, throughput=True)(photos)
+    names = [result.path.relative_to(photos).as_posix() for result in results]
+    assert names == ["<b>&'\".png", "a.jpg", "a.png", "good.bmp", "line 2/GOOD.JPG", "line 2/half.tif"]
+    assert all(result.picture is None for result in results)
+    assert "empty.png (the file is empty)" in caplog.text
+    assert "text.jpg (not an image" in caplog.text
+    with pytest.raises(UnreadableImageError, match="empty"):
+        Detector(graph)(photos / "empty.png")
+
+
+def test_a_scan_survives_whatever_it_meets(graph: Path, photos: Path) -> None:
+    bad = [photos / name for name in ("empty.png", "missing.png", "text.jpg")]
+    results = list(Detector(graph, throughput=True).scan([*bad, photos / "a.png", *bad]))
+    assert [type(result) for result in results].count(Detection) == 1
+    assert sorted(str(result.path) for result in results if isinstance(result, Unreadable)) == sorted(map(str, bad * 2))
+    assert len(list(Detector(graph).scan(bad))) == 3
+
+
+def test_a_threshold_of_one_s_own_moves_the_verdict_only(graph: Path, photos: Path) -> None:
+    found = [Detector(graph, threshold=limit)(photos / "a.png") for limit in (0.5, 0.99)]
+    assert [one.anomalous for one in found] == [True, False]
+    assert found[0].score == found[1].score
+    np.testing.assert_array_equal(found[0].mask, found[1].mask)
+    with pytest.raises(ValueError, match=r"threshold=1.5 is not in \[0, 1\]"):
+        Detector(graph, threshold=1.5)
+
+
+def test_files_of_other_makers_work_with_the_usual_threshold(tmp_path: Path, photos: Path) -> None:
+    detector = Detector(save_graph(tmp_path / "other.xml", None))
+    found = detector(photos / "a.png")
+    assert (detector.facts, detector.threshold, found.types, found.type_map) == ({}, 0.5, (), None)
+    assert found.anomalous
+    assert found.regions[0].type is None
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 48), (4, 3, 32, 32), (-1, 3, 32, 32)])
+def test_graphs_of_fixed_size_and_batch(shape: tuple[int, ...], tmp_path: Path, photos: Path) -> None:
+    detector = Detector(save_graph(tmp_path / "fixed.xml", FACTS, list(shape)))
+    found = detector(photos / "a.png")
+    assert found.anomalous
+    assert len(found.regions) == 1
+
+
+def test_a_score_that_is_no_number_is_no_verdict(graph: Path, photos: Path, monkeypatch) -> None:
+    detector = Detector(graph)
+    ((_, outputs),) = detector._engine.run([(None, np.zeros((3, 8, 8), np.float32))])
+    monkeypatch.setattr(
+        detector._engine,
+        "run",
+        lambda images: ((key, outputs | {"pred_score": np.float32("nan")}) for key, _ in images),
+    )
+    with pytest.raises(UnreadableImageError, match="score nan"):
+        detector(photos / "a.png")
+    (result,) = detector.scan([photos / "a.png"])
+    assert isinstance(result, Unreadable)
+
+
+def test_models_that_cannot_be_used_say_why(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no.xml does not exist. `anomalib export`"):
+        Detector(tmp_path / "no.xml")
+    (tmp_path / "model.h5").touch()
+    with pytest.raises(ValueError, match=r"use .xml \(OpenVINO\), .onnx, .safetensors"):
+        Detector(tmp_path / "model.h5")
+    (tmp_path / "cut.xml").write_bytes(graph.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"cut.xml is damaged"):
+        Detector(tmp_path / "cut.xml")
+    with pytest.raises(ValueError, match="defect_types cannot be changed any more; export it anew"):
+        Detector(graph, defect_types=["dent"])
