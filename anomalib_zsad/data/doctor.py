@@ -273,7 +273,9 @@ def _add(lines: list[str], paths: Sequence[Path], what: str) -> None:
 
 def table(reports: Sequence[Report]) -> str:
     """Reports as text: a line for each data set, then what was found."""
-    rows = [("data set", "classes", "train n/a", "published", "test n/a", "published", "", "folder")]
+    rows: list[tuple[str, ...]] = [
+        ("data set", "classes", "train n/a", "published", "test n/a", "published", "", "folder")
+    ]
     for report in reports:
         both = (report.counts, report.published)
         numbers = [_pair(counts.get(split)) for split in ("train", "test") for counts in both]

@@ -20,14 +20,14 @@ _DEFECT = ("specie_name", "defect_cls")
 
 
 def find_index(root: Path) -> Path:
-    """The index file of a folder: ``meta.json``, or else the only ``meta*.json`` or ``*.jsonl``.
+    """The index file of a folder: ``meta.json``, or else the only ``meta_*.json`` or ``*.jsonl``.
 
     Raises:
         FileNotFoundError: If there is none, or there are several.
     """
     if (root / "meta.json").is_file():
         return root / "meta.json"
-    found = sorted([*root.glob("meta*.json"), *root.glob("*.jsonl")]) if root.is_dir() else []
+    found = sorted([*root.glob("meta_*.json"), *root.glob("*.jsonl")]) if root.is_dir() else []
     if len(found) == 1:
         return found[0]
     names = ", ".join(path.name for path in found) or "none"
@@ -75,13 +75,16 @@ def _records(path: Path) -> Iterator[tuple[Split, str, dict[str, Any]]]:
     except json.JSONDecodeError as error:
         msg = f"{path} is no JSON: {error}."
         raise ValueError(msg) from error
-    index = {"": index} if isinstance(index, list) else index
+    index = index if isinstance(index, dict) else {"": index}
     by_split = {str(name).lower(): classes for name, classes in index.items()}
     if not by_split.keys() <= _SPLITS.keys():  # {class: [...]}: no level of splits, all is test
         by_split = {"test": index}
     for split, classes in by_split.items():
-        for name, records in ({"": classes} if isinstance(classes, list) else classes).items():
-            for record in records:
+        for name, records in (classes if isinstance(classes, dict) else {"": classes}).items():
+            for record in records if isinstance(records, list) else (records,):
+                if not isinstance(record, dict):
+                    msg = f"{path} is no index: {str(record)[:80]!r} stands where an entry should."
+                    raise ValueError(msg)  # noqa: TRY004 - the file is wrong, not the code
                 category = _value(record, _CLASS) or name
                 yield _SPLITS[split], str(category or "object"), record
 

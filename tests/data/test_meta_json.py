@@ -173,6 +173,9 @@ def test_masks_that_were_paired_by_position(data):
     [
         ("{", "is no JSON"),
         ("{}", "names no images"),
+        ("3", "is no index: '3' stands where an entry should"),
+        ('{"version": "1.0", "images": [1, 2]}', "is no index: '1.0' stands where an entry should"),
+        ('{"test": {"a": ["x.png"]}}', "is no index: 'x.png' stands where an entry should"),
         ('{"test": {"a": []}}', "names no images"),
         ('{"test": {"a": [{"mask_path": ""}]}}', "an entry without img_path or image_path"),
         ('{"test": {"a": [{"img_path": "bottle/test/good/000.png"}]}}', "an entry without anomaly or label"),
