@@ -72,7 +72,7 @@ def test_killed_ten_times_gives_the_same_tables(processes, hazelnut, parts, tmp_
         methods={"BayesPFL": {"init_args": {"epochs": 1, "first_stage_epochs": 1, "num_samples": 1, "num_flows": 1}}},
         conventions={"own": [{"train": "washer", "test": ["gasket", "hazelnut"]}]},
     )
-    interrupt(processes, path, tmp_path, kills=10, longest=1.2)
+    interrupt(processes, path, tmp_path, kills=10, longest=0.9)
 
 
 @pytest.mark.slow
