@@ -39,6 +39,10 @@ class DefectTable:
     products: Mapping[str, tuple[str, ...]]
     folders: Mapping[str, str] = field(default_factory=dict)
 
+    def kinds_of(self, product: str) -> tuple[str, ...]:
+        """Words of a product, a number before its name aside (MAD-Sim's ``01Gorilla``); none if it is unknown."""
+        return self.products.get(product) or self.products.get(product.lstrip("0123456789"), ())
+
     def word(self, defect_type: str, product: str) -> str | None:
         """Word of a defect type as batches carry it (a cleaned folder name or label); ``None`` if it cannot be told.
 
@@ -49,7 +53,7 @@ class DefectTable:
             words = [word for word in self.words if word.split()[-1] in defect_type]
             return words[0] if len(words) == 1 and "," not in defect_type else None
         words = [word for name, word in self.folders.items() if defect_word(name) == defect_type]
-        nameless = defect_type == ANOMALY and list(self.products.get(product, ())) != words
+        nameless = defect_type == ANOMALY and list(self.kinds_of(product)) != words
         return words[0] if words and not nameless else None
 
 
@@ -284,7 +288,7 @@ def read_kinds(dataset: AnomalibDataset) -> None:
 
 
 def _visa_kinds(product: Path) -> dict[str, str]:
-    """Label of each anomalous image, by file name, of a product where anomalib puts it: ``<root>/visa_pytorch/<name>``."""
+    """Label of each anomalous image, by file name, of a product where anomalib puts it (``<root>/visa_pytorch/``)."""
     file = product.parents[1] / product.name / "image_anno.csv"
     if not file.is_file():
         return {}

@@ -96,6 +96,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
     # KolektorSDD and KolektorSDD2, RSDD, magnetic tiles
     "electrical commutators": ("metal", "the embedded plastic surface of an electrical commutator, plain and closed"),
     "ksdd": ("metal", "the embedded plastic surface of an electrical commutator, plain and closed"),
+    "metal surface": ("metal", "a dark machined surface of a production item, even and without spots"),
     "ksdd2": ("metal", "a dark machined surface of a production item, even and without spots"),
     "rsdd": ("metal", "the worn head of a steel rail, evenly bright along its running band"),
     "rail": ("metal", "the worn head of a steel rail, evenly bright along its running band"),
@@ -116,7 +117,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "mesh 114": ("metal", "a net of thin strands with equal open cells"),
     "perforated 037": ("metal", "a sheet with equal round holes in straight rows"),
     "stratified 154": ("mineral", "layered stone with parallel bands of changing shade"),
-    # MAD-Sim; MAD-Real has ten of these toys
+    # MAD-Sim; MAD-Real has ten of these toys, without the number
     "01gorilla": ("toy", "a gorilla built of plastic toy bricks, complete and in clean colours"),
     "02unicorn": ("toy", "a unicorn built of plastic toy bricks, with its horn and clean colours"),
     "03mallard": ("toy", "a mallard duck built of plastic toy bricks, complete and in clean colours"),
@@ -242,5 +243,6 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "ball bearing": ("metal", "a ball bearing with two round rings and evenly spaced balls"),
 }
 
+_KNOWN |= {word.lstrip("0123456789"): entry for word, entry in _KNOWN.items() if entry[0] == "toy"}
 DEFINITIONS: dict[str, Definition] = {word: Definition(text, DEFECTS[kind]) for word, (kind, text) in _KNOWN.items()}
 """What is known, by class word."""

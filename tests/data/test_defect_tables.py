@@ -74,6 +74,16 @@ def test_mad_and_real_iad_folders_have_words():
     assert set(TABLES["RealIAD"].folders) == {"AK", "BX", "CH", "HS", "PS", "QS", "YW", "ZW"}
 
 
+def test_mad_sims_products_are_found_with_their_number():
+    assert (
+        TABLES["MAD-Sim"].kinds_of("01Gorilla")
+        == TABLES["MAD-Sim"].kinds_of("Gorilla")
+        == ("stains", "missing", "burrs")
+    )
+    assert table_of("MADSim") is TABLES["MAD-Sim"]
+    assert TABLES["MAD-Sim"].kinds_of("99Dodo") == ()
+
+
 def test_types_as_batches_carry_them_find_their_word():
     for name, listed in (("MVTecAD", MVTEC), ("MPDD", MPDD)):
         table = TABLES[name]

@@ -9,8 +9,10 @@ import pytest
 
 from anomalib_zsad.clip.tokenizer import tokenize, word_ids
 from anomalib_zsad.data.definitions import DEFECTS, DEFINITIONS
+from anomalib_zsad.data.known_sets import SETS as KNOWN
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.surfaces import CLASSES
+from anomalib_zsad.data.word_styles import class_word_of
 from anomalib_zsad.data.words import class_word
 
 SETS = {
@@ -41,6 +43,16 @@ def test_every_category_of_anomalib_is_defined() -> None:
         missing += [name for name in getattr(home, "CATEGORIES", ()) if class_word(name) not in DEFINITIONS]
     assert missing == []
     assert word_of(anomalib.data.MVTecAD(category="metal_nut")) in DEFINITIONS
+
+
+def test_every_class_of_our_own_datamodules_is_defined() -> None:
+    missing = [
+        (name, category)
+        for name, layout in KNOWN.items()
+        for category in layout.categories
+        if class_word_of(name, category) not in DEFINITIONS and name != "Kolektor"  # it has no class: "object"
+    ]
+    assert missing == []
 
 
 def test_every_generated_class_is_defined() -> None:

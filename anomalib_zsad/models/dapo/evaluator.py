@@ -209,7 +209,7 @@ def products(samples: DataFrame, words: Sequence[str], *, every: bool = False) -
         pairs = zip(rows.image_path, rows.defect_type, strict=True)
         own = {path: kinds.get((str(category), kind), NORMAL) for path, kind in pairs}
         table = table_of(rows.dataset.iloc[0])
-        listed = table.products.get(str(category).rpartition("/")[2]) if table else None
+        listed = table.kinds_of(str(category).rpartition("/")[2]) if table else ()
         places = {word: number_of(word, words) for word in listed or own.values() if word not in {None, NORMAL}}
         known = range(1, 1 + len(words)) if every else sorted({place for place in places.values() if place})
         numbers = {word: 1 + list(known).index(place) for word, place in places.items() if place}
