@@ -70,7 +70,7 @@ class SampledTraining(Base):
     def train_dataloader(self) -> DataLoader:
         """Training images."""
         if self.train_sampler is None:
-            return super().train_dataloader()  # type: ignore[return-value]
+            return super().train_dataloader()
         return DataLoader(
             self.train_data,
             batch_size=self.train_batch_size,

@@ -212,7 +212,7 @@ def products(samples: DataFrame, words: Sequence[str], *, every: bool = False) -
         listed = table.kinds_of(str(category).rpartition("/")[2]) if table else ()
         places = {word: number_of(word, words) for word in listed or own.values() if word not in {None, NORMAL}}
         known = range(1, 1 + len(words)) if every else sorted({place for place in places.values() if place})
-        numbers = {word: 1 + list(known).index(place) for word, place in places.items() if place}
+        numbers: dict[str | None, int] = {word: 1 + list(known).index(place) for word, place in places.items() if place}
         if numbers:
             found[str(category)] = Product(
                 columns=tuple(place - 1 for place in known),
