@@ -20,6 +20,8 @@ import anomalib_zsad
 
 ROOT = Path(anomalib_zsad.__file__).parents[1]
 EVERYTHING = {*anomalib_zsad.MODELS, *anomalib_zsad.DATAMODULES}
+ONE_OF_EACH = {source: name for name, source in (anomalib_zsad.MODELS | anomalib_zsad.DATAMODULES).items()}.values()
+"""A class of every module."""
 
 # As in the real one: models import data, engine imports both, and all of them import things that import each other.
 ANOMALIB = {
@@ -102,7 +104,7 @@ def run(site: Path, code: str, *, start: bool = True, **environ: str) -> subproc
         "import anomalib_zsad; assert not registered(); import anomalib.models",
         "import anomalib_zsad.calibration; import anomalib.models",
         "import anomalib_zsad.plugin; import anomalib.models",
-        *(f"from anomalib_zsad import {name}; import anomalib.models" for name in sorted(EVERYTHING)),
+        *(f"from anomalib_zsad import {name}; import anomalib.models" for name in ONE_OF_EACH),
         *(f"import {source}" for source in (anomalib_zsad.MODELS | anomalib_zsad.DATAMODULES).values()),
     ],
 )
