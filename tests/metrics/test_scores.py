@@ -3,6 +3,7 @@
 """The metrics against scikit-learn, anomalib and a naive PRO; memory bounds; undefined metrics."""
 
 import math
+import tracemalloc
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -249,3 +250,63 @@ def test_images_without_mask_do_not_touch_pixels():
 def test_thresholds_must_make_sense():
     with pytest.raises(ValueError, match="at least 2"):
         Scores(thresholds=1)
+
+
+DEGENERATE = {
+    "all normal": ([0, 0], np.zeros((2, 6, 6), bool), np.linspace(0, 1, 72).reshape(2, 6, 6)),
+    "all anomalous": ([1, 1], np.ones((2, 6, 6), bool), np.linspace(0, 1, 72).reshape(2, 6, 6)),
+    "constant maps": ([0, 1], np.arange(72).reshape(2, 6, 6) > 60, np.full((2, 6, 6), 0.25)),
+    "one pixel": ([0, 1], np.arange(72).reshape(2, 6, 6) == 50, np.linspace(0, 1, 72).reshape(2, 6, 6) % 0.7),
+    "every pixel its region": ([0, 1], (np.indices((2, 6, 6)).sum(0) % 4 == 0), np.linspace(0, 1, 72).reshape(2, 6, 6)),
+    "only extremes": (
+        [0, 1],
+        np.arange(72).reshape(2, 6, 6) % 9 == 0,
+        (np.arange(72).reshape(2, 6, 6) % 2).astype(float),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_degenerate_inputs_alike_in_both_modes(case):
+    labels, masks, maps = DEGENERATE[case]
+    maps = np.round(maps.astype(np.float32) * 63) / 64  # on the edges of bins, where both modes are the same numbers
+    exact, binned = (evaluate([0.2, 0.6], labels, maps, masks, thresholds=bins).rows[0] for bins in (None, 64))
+    assert exact.metrics.keys() == binned.metrics.keys()
+    for name, value in exact.metrics.items():
+        expected = value if isinstance(value, str) else pytest.approx(value, abs=1e-12)
+        assert binned.metrics[name] == expected
+    if masks.any() and not masks.all():
+        assert exact.metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+        assert exact.metrics["pixel_AP"] == pytest.approx(
+            average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12
+        )
+        assert exact.metrics["pixel_PRO"] == pytest.approx(naive_pro(maps, masks), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_binned_agrees_with_exact_at_full_size(seed):
+    """Bins of 1/65536, the default beyond memory, on smooth maps of 518 pixels as models give them."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((4, 518, 518), bool)
+    masks[1::2, 100:160, 200:320] = masks[3, 400:404, 10:14] = True
+    noise = ndimage.gaussian_filter(rng.standard_normal(masks.shape).astype(np.float32), (0, 8, 8))
+    maps = (1 / (1 + np.exp(-20 * noise - masks + 2))).astype(np.float32)
+    exact, binned = (
+        evaluate(maps.max(axis=(1, 2)), [0, 1, 0, 1], maps, masks, thresholds=bins) for bins in (None, 2**16)
+    )
+    assert binned.mean == pytest.approx(exact.mean, abs=1e-4)
+
+
+def test_memory_of_a_histogram_does_not_grow():
+    maps, mask = np.random.default_rng(0).random((518, 518), np.float32), np.zeros((518, 518), bool)
+    mask[:9, :9] = True
+    scores = Scores(thresholds=2**16)
+    peaks = []
+    for count in (2, 20):
+        tracemalloc.start()
+        for _ in range(count):
+            scores.add([0.5], [1], maps[None], mask[None])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000  # of 5 million pixels, 20 MB
+    assert peaks[1] < 40e6
