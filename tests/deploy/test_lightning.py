@@ -1,0 +1,120 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The detector against Lightning, for every kind of file that it opens."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from anomalib.data import PredictDataset
+from anomalib.engine import Engine
+from anomalib.models import get_model
+from lightning.pytorch import Trainer
+
+from anomalib_zsad import Detector
+from anomalib_zsad.models.dapo import DAPO
+from tests.conftest import QUIET, TINY
+from tests.deploy.test_detector import start
+
+WORDS = ["scratch", "dent", "missing screw"]
+
+
+@pytest.fixture(scope="module")
+def photos(real: Path) -> list[Path]:
+    """Three sizes and shapes, colour and grey."""
+    folders = ("hazelnut_toy/test/colour", "magnetic_tile/MT_Crack/Imgs", "brain_mri/yes")
+    return [next(path for path in sorted((real / folder).iterdir()) if path.suffix == ".jpg") for folder in folders]
+
+
+@pytest.fixture(scope="module")
+def model() -> DAPO:
+    torch.manual_seed(0)
+    model = get_model("DAPO", **TINY, type_maps=True, defect_types=WORDS, visualizer=False)
+    model.post_processor.load_statistics({"image_knots": [0.3, 0.6, 0.9], "pixel_knots": [0.4, 0.7, 0.8]})
+    return model
+
+
+@pytest.fixture(scope="module")
+def files(model: DAPO, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model in every kind of file."""
+    root = tmp_path_factory.mktemp("exported")
+    files = {"onnx": model.to_onnx(root), "adapter": model.save_adapter(root / "dapo.safetensors")}
+    files |= {"openvino": root / "model.xml", "checkpoint": root / "model.ckpt", "torch": model.to_torch(root)}
+    ov.save_model(ov.convert_model(files["onnx"]), files["openvino"], compress_to_fp16=False)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_model_summary=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(files["checkpoint"], weights_only=True)
+    return files
+
+
+@pytest.fixture(scope="module")
+def wanted(files, photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list:
+    """What Lightning predicts with the adapter."""
+    adapter = get_model("DAPO", weights=files["adapter"], visualizer=False)
+    engine = Engine(default_root_dir=tmp_path_factory.mktemp("predicted"), **QUIET)
+    return [engine.predict(adapter, dataset=PredictDataset(photo))[0] for photo in photos]
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx", "adapter", "checkpoint", "torch"])
+def test_results_are_lightning_s(kind: str, files, photos: list[Path], wanted, monkeypatch) -> None:
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    detector = Detector(files[kind])
+    assert detector.type_names == tuple(WORDS)
+    for photo, batch in zip(photos, wanted, strict=True):
+        found = detector(photo)
+        assert found.score == pytest.approx(batch.pred_score.item(), abs=1e-4)
+        np.testing.assert_allclose(found.map, batch.anomaly_map.squeeze(), rtol=0, atol=1e-4)
+        assert found.anomalous == bool(batch.pred_label)
+        unclear = np.abs(found.map - 0.5) < 1e-4
+        assert ((found.mask == batch.pred_mask.squeeze().numpy()) | unclear).all()
+        scores = dict(found.types)
+        np.testing.assert_allclose([scores[word] for word in WORDS], batch.type_scores[0], rtol=0, atol=1e-4)
+        agree = found.type_map == batch.type_map.squeeze().numpy()
+        assert agree.mean() > 0.999  # where two kinds are equally likely, rounding decides
+
+
+def test_a_file_says_what_it_is(files, model: DAPO, monkeypatch) -> None:
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    facts = {kind: Detector(path).facts for kind, path in files.items()}
+    assert facts["openvino"] == facts["onnx"] == facts["torch"] == model.export_facts()
+    for field in ("method", "thresholds", "calibrated", "defect_types", "clip", "adapter", "image_size", "versions"):
+        assert facts["adapter"][field] == facts["checkpoint"][field] == facts["onnx"][field], field
+    assert facts["onnx"]["calibrated"] is True
+    assert len(facts["onnx"]["adapter"]) == 64
+
+
+def test_thresholds_are_on_the_scale_of_the_outputs(model: DAPO) -> None:
+    processor = model.post_processor
+    assert model.export_facts()["thresholds"] == {"image": 0.5, "pixel": 0.5}
+    processor.enable_normalization, processor.pixel_sensitivity = False, 0.25
+    try:
+        assert model.export_facts()["thresholds"] == pytest.approx({"image": 0.6, "pixel": 0.8})
+    finally:
+        processor.enable_normalization, processor.pixel_sensitivity = True, 0.5
+
+
+def test_an_exported_model_starts_fast(files, photos: list[Path]) -> None:
+    assert start(files["openvino"], photos[0]) < 2
+
+
+def test_a_tensor_is_an_image_too(files, photos: list[Path]) -> None:
+    from anomalib.data.utils import read_image
+
+    detector = Detector(files["openvino"])
+    tensor = torch.as_tensor(read_image(photos[0], as_tensor=True))
+    wanted = detector(photos[0]).score
+    assert detector(tensor).score == pytest.approx(wanted, abs=1e-6)
+    assert [found.score for found in detector(torch.stack([tensor, tensor]))] == pytest.approx([wanted] * 2, abs=1e-6)
+    with pytest.raises(ValueError, match="nan"):
+        detector(tensor * torch.nan)
+
+
+def test_adapters_take_other_words_and_pickles_need_trust(files, photos: list[Path], monkeypatch) -> None:
+    found = Detector(files["adapter"], defect_types=["stain", "hole"])(photos[0])
+    assert {name for name, _ in found.types} == {"stain", "hole"}
+    monkeypatch.delenv("TRUST_REMOTE_CODE", raising=False)
+    with pytest.raises(ValueError, match="TRUST_REMOTE_CODE=1"):
+        Detector(files["torch"])
