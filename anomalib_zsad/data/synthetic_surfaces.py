@@ -23,6 +23,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_zsad.data.auxiliary import use_own_collate
 from anomalib_zsad.data.datasets import AuxiliaryDataset, Part, ZeroShotDataset, parts_of
+from anomalib_zsad.data.episodes import SampledTraining
 from anomalib_zsad.data.surfaces import CLASSES, DEFECTS, Picture, members, render
 from anomalib_zsad.data.surfaces.canvas import Dice
 from anomalib_zsad.data.words import class_word
@@ -217,7 +218,7 @@ def _plan(
     return samples
 
 
-class SyntheticSurfaces(AnomalibDataModule):
+class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
     """Generated surfaces and objects with defects: to train on and to test on, without a file.
 
     34 classes, textures and objects alike, with 14 types of defects, each class with those that can happen to it. A
