@@ -151,9 +151,19 @@ class ZeroShotMixin(Base):
             "method": type(self).__name__,
             "backbone": clip.name,
             "image_size": str(self.config.image_size),
+            **self._described_words(),
             "trained_on": self.origin.get("data", self.origin.get("released_checkpoint", "")),
             "seed": self.origin.get("seed", ""),
         }
+
+    def _described_words(self) -> dict[str, str]:
+        """Where class words came from, for models whose prompts carry one."""
+        if not hasattr(self.config, "class_name"):
+            return {}
+        if self.config.class_name is not None:
+            return {"class_words": self.config.class_name}
+        datamodule = getattr(self._trainer, "datamodule", None)
+        return {"class_words": getattr(datamodule, "word_style", "folder")}
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
 

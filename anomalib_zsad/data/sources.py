@@ -203,7 +203,9 @@ def _bind(datamodule: AnomalibDataModule, category: str | None) -> OneClass:
     clone = copy.copy(datamodule)
     if category is not None:
         clone.category = category
-    return OneClass(clone, clone.name, category or clone.name, word_of(clone))
+    own_word = getattr(clone, "class_word", None)  # data sets with a style of words
+    word = own_word(category or clone.name) if callable(own_word) else word_of(clone)
+    return OneClass(clone, clone.name, category or clone.name, word)
 
 
 def word_of(datamodule: AnomalibDataModule) -> str:

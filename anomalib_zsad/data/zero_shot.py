@@ -19,6 +19,7 @@ from anomalib_zsad.data.defect_tables import read_kinds
 from anomalib_zsad.data.episodes import SampledTraining
 from anomalib_zsad.data.sources import OneClass, as_datamodules, classes_of
 from anomalib_zsad.data.splits import hold_out, limit
+from anomalib_zsad.data.word_styles import check_style, class_word_of
 from anomalib_zsad.data.words import class_word
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ class ZeroShot(SampledTraining, AnomalibDataModule):
         one_defect_type_per_class (bool): Take the anomalous images of each category of the source from one kind of
             defect, chosen at random among those with enough images. Defaults to ``False``.
         calibration_ratio (float): Share of the source held out for calibration, in (0, 1). Defaults to ``0.1``.
-        class_words (dict[str, str] | None): Words that replace the cleaned category names in prompts, by category.
+        class_words (dict[str, str] | str | None): Words that replace the cleaned category names in prompts, by
+            category; or a style for all: ``"object"``, ``"folder"``, or a paper's own (``"anomalyclip"``,
+            ``"adaclip"``, ``"bayes_pfl"``, ``"filo"``). Models with a fixed ``class_name`` do not read them.
         train_batch_size (int): Defaults to ``8``.
         eval_batch_size (int): Defaults to ``8``.
         num_workers (int): Worker processes of each data loader. Defaults to ``8``.
@@ -100,7 +103,7 @@ class ZeroShot(SampledTraining, AnomalibDataModule):
         max_anomalies_per_class: int | None = None,
         one_defect_type_per_class: bool = False,
         calibration_ratio: float = 0.1,
-        class_words: dict[str, str] | None = None,
+        class_words: dict[str, str] | str | None = None,
         train_batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int = 8,
@@ -147,7 +150,14 @@ class ZeroShot(SampledTraining, AnomalibDataModule):
 
         classes = classes_of(self.source, source_categories, "source")
         self._target_classes = classes_of(self.target, target_categories, "target")
-        self._class_words = self._check_words(class_words or {}, [*classes, *self._target_classes])
+        everything = [*classes, *self._target_classes]
+        if isinstance(class_words, str):
+            self.word_style = check_style(class_words)
+            words = {one.category: class_word_of(one.source, one.category, class_words) for one in everything}
+            self._class_words = words
+        else:
+            self.word_style = "folder, some replaced" if class_words else "folder"
+            self._class_words = self._check_words(class_words or {}, everything)
         self._source_classes = self._without(classes, exclude_classes or [])
         self._refuse_same_objects()
         self._category = "-to-".join(

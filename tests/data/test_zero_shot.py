@@ -422,3 +422,15 @@ def test_data_is_prepared_for_the_stage_only(engine, root):
         Recorder.prepared.clear()
         getattr(engine(), command)(model, datamodule=zero_shot(**arguments))
         assert Recorder.prepared == prepared
+
+
+def test_a_style_of_words_goes_for_every_class_and_for_the_sets_own_style_too(monkeypatch):
+    from anomalib_zsad.data import HeadCT
+
+    data = ZeroShot(source="BTech", class_words="bayes_pfl")
+    assert data._class_words == {"01": "metal1", "02": "wood", "03": "metal2"}
+    assert data.word_style == "bayes_pfl"
+    with pytest.raises(ValueError, match="no style of words 'klingon'; choose from object, folder"):
+        ZeroShot(source="BTech", class_words="klingon")
+    (one,) = ZeroShot(target=HeadCT(class_words="bayes_pfl"))._target_classes
+    assert one.class_name == HeadCT(class_words="bayes_pfl").class_word(one.category)
