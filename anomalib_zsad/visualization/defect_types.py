@@ -13,10 +13,9 @@ import numpy as np
 from anomalib.visualization.image.functional import dynamic_font_size, visualize_image
 from PIL import Image, ImageDraw, ImageFont
 
+from anomalib_zsad.deploy.drawing import type_colour
 from anomalib_zsad.visualization.visualizer import ZeroShotVisualizer
 
-# Okabe and Ito's palette without black, for eyes of every kind; the second round is darker.
-_PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 OPACITY = 0.6
 
 
@@ -44,7 +43,7 @@ class DefectTypeVisualizer(ZeroShotVisualizer):
         image = visualize_image(source).convert("RGB").resize(self.field_size)
         types = Image.fromarray(item.type_map.cpu().numpy().astype(np.uint8))
         kinds = np.asarray(types.resize(image.size, Image.Resampling.NEAREST))
-        colours = np.array([(0, 0, 0), *map(colour, range(len(item.type_names)))])
+        colours = np.array([(0, 0, 0), *map(type_colour, range(len(item.type_names)))])
         pixels = np.asarray(image, float)
         mixed = (1 - OPACITY) * pixels + OPACITY * colours[kinds]
         panel = Image.fromarray(np.where(kinds[..., None] > 0, mixed, pixels).round().astype(np.uint8))
@@ -52,18 +51,6 @@ class DefectTypeVisualizer(ZeroShotVisualizer):
             seen = set(np.unique(kinds).tolist()) - {0}
             _legend(panel, item.type_names, item.type_scores.tolist(), seen)
         return panel
-
-
-def colour(number: int) -> tuple[int, int, int]:
-    """Colour of a kind of defect, by its place in the list of words.
-
-    Example:
-        >>> colour(0), colour(7)
-        ((230, 159, 0), (138, 95, 0))
-    """
-    rounds, place = divmod(number, len(_PALETTE))
-    value = _PALETTE[place]
-    return tuple(round(int(value[i : i + 2], 16) * 0.6**rounds) for i in (1, 3, 5))  # type: ignore[return-value]
 
 
 def rank(words: Sequence[str], scores: Sequence[float], count: int = 3) -> list[tuple[str, float]]:
@@ -89,5 +76,5 @@ def _legend(panel: Image.Image, words: Sequence[str], scores: Sequence[float], s
     for row, (index, line) in enumerate(zip(shown, lines, strict=True)):
         top = 4 + row * (size + 4)
         box = (4, top + 1, 4 + size - 2, top + size - 1)
-        draw.rectangle(box, fill=colour(index) if index + 1 in seen else None, outline=colour(index))
+        draw.rectangle(box, fill=type_colour(index) if index + 1 in seen else None, outline=type_colour(index))
         draw.text((size + 8, top), line, font=font, fill=(255, 255, 255))

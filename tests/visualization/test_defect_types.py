@@ -10,7 +10,8 @@ from anomalib.data import ImageItem
 
 from anomalib_zsad.models.dapo.batches import DefectTypeItem
 from anomalib_zsad.visualization import ZeroShotVisualizer
-from anomalib_zsad.visualization.defect_types import OPACITY, DefectTypeVisualizer, colour, rank
+from anomalib_zsad.deploy.drawing import type_colour
+from anomalib_zsad.visualization.defect_types import OPACITY, DefectTypeVisualizer, rank
 
 WORDS = ("scratch", "dent", "oil")
 
@@ -41,7 +42,7 @@ def test_each_kind_has_its_colour_inside_the_mask() -> None:
     background = drawn[20, 20]
     assert np.allclose(background, background[0])
     for kind, (row, column) in {1: (150, 30), 2: (220, 220)}.items():
-        wanted = (1 - OPACITY) * background + OPACITY * np.array(colour(kind))
+        wanted = (1 - OPACITY) * background + OPACITY * np.array(type_colour(kind))
         assert np.abs(drawn[row, column] - wanted).max() <= 1
     untouched = drawn[100, 128]
     assert np.array_equal(untouched, background)
@@ -60,9 +61,9 @@ def test_the_legend_shows_colours_of_what_is_seen_first() -> None:
     rows, columns = np.nonzero(np.abs(text - bare).max(axis=-1))
     assert rows.max() < 80
     assert columns.max() < 160
-    assert np.array_equal(text[11, 10], colour(2))  # seen, though its score is not the highest
+    assert np.array_equal(text[11, 10], type_colour(2))  # seen, though its score is not the highest
     swatches = {tuple(pixel) for pixel in text[:80, 4].astype(int)}
-    assert {colour(0), colour(1), colour(2)} <= swatches
+    assert {type_colour(0), type_colour(1), type_colour(2)} <= swatches
 
 
 @pytest.mark.parametrize("count", [1, 9, 40])
@@ -70,7 +71,7 @@ def test_any_number_of_kinds_is_drawn(count: int) -> None:
     words = tuple(f"kind {number}" for number in range(count))
     item = make({count - 1: (slice(0, 8), slice(0, 8))}, scores=torch.rand(count).tolist(), words=words)
     assert panel(item).shape == (256, 256, 3)
-    colours = [colour(number) for number in range(21)]
+    colours = [type_colour(number) for number in range(21)]
     assert len(set(colours)) == 21
 
 
