@@ -153,7 +153,7 @@ class ZeroShotMixin(Base):
             "image_size": str(self.config.image_size),
             **self._described_words(),
             "trained_on": self.origin.get("data", self.origin.get("released_checkpoint", "")),
-            "seed": self.origin.get("seed", ""),
+            "seed": str(self.origin.get("seed", "")),
         }
 
     def _described_words(self) -> dict[str, str]:

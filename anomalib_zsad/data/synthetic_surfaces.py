@@ -244,7 +244,8 @@ class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
         defects (str | list[str]): Defect types to train on, in the same way. Defaults to ``"seen"``.
         test_classes (str | list[str]): Classes to test on. Defaults to ``"unseen"``.
         test_defects (str | list[str]): Defect types to test on. Defaults to ``"all"``.
-        image_size (int): Side of the pictures in pixels, 32 or more. Defaults to ``224``.
+        image_size (int | tuple[int, int]): Side of the pictures in pixels, 32 or more; twice the same number where
+            anomalib makes two of it. Defaults to ``224``.
         difficulty (float): 0 (large, strong defects in even light) to 1 (small, faint ones among shadows and glare).
             Defaults to ``0.5``.
         anomaly_ratio (float): Share of anomalous pictures in every split, in (0, 1). Defaults to ``0.5``.
@@ -280,7 +281,7 @@ class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
         defects: str | list[str] = "seen",
         test_classes: str | list[str] = "unseen",
         test_defects: str | list[str] = "all",
-        image_size: int = 224,
+        image_size: int | tuple[int, int] = 224,
         difficulty: float = 0.5,
         anomaly_ratio: float = 0.5,
         train_images: int = 2000,
@@ -312,7 +313,7 @@ class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
         self.classes, self.defects = resolve(classes, CLASSES), resolve(defects, DEFECTS)
         self.test_classes, self.test_defects = resolve(test_classes, CLASSES), resolve(test_defects, DEFECTS)
         self.picture_seed = seed
-        self.image_size = image_size
+        self.image_size = _side(image_size)
         self.difficulty = difficulty
         self.anomaly_ratio = anomaly_ratio
         self.train_images, self.val_images, self.test_images = train_images, val_images, test_images
@@ -382,6 +383,14 @@ class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
     def external_collate_fn(self, function: Callable | None) -> None:
         self._external_collate_fn = function
         use_own_collate(self)
+
+
+def _side(image_size: int | tuple[int, int]) -> int:
+    sides = {image_size} if isinstance(image_size, int) else set(image_size)
+    if len(sides) != 1:
+        msg = f"image_size={image_size!r}: the pictures are square; give one number of pixels."
+        raise ValueError(msg)
+    return int(sides.pop())
 
 
 def _parts(data: AnomalibDataset) -> list[Part]:

@@ -326,3 +326,9 @@ def test_a_blur_difference_does_not_find_the_defects():
     anomalous, normal = labels.sum(), (~labels).sum()
     auroc = (ranks[labels].sum() - anomalous * (anomalous + 1) / 2) / (anomalous * normal)
     assert auroc < 0.65
+
+
+def test_takes_the_pair_that_anomalib_makes_of_a_size():
+    assert SyntheticSurfaces(image_size=(96, 96)).image_size == 96
+    with pytest.raises(ValueError, match="square"):
+        SyntheticSurfaces(image_size=(96, 64))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from anomalib.data import ImageItem
 
+from anomalib_zsad.deploy.drawing import type_colour
 from anomalib_zsad.models.dapo.batches import DefectTypeItem
 from anomalib_zsad.visualization import ZeroShotVisualizer
-from anomalib_zsad.deploy.drawing import type_colour
 from anomalib_zsad.visualization.defect_types import OPACITY, DefectTypeVisualizer, rank
 
 WORDS = ("scratch", "dent", "oil")
