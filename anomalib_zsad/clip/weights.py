@@ -28,7 +28,7 @@ from anomalib_zsad.clip.random_weights import random_weights, sha256_of_tensors,
 from anomalib_zsad.clip.sources import find_weights, is_path, plain_name, pretrained_tags
 
 OWN = {
-    "surfaces-tiny": ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192),
+    "surfaces-tiny": ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 128),
     "tiny-random": ClipConfig(VisionConfig(224, 14, 64, 8, 2), TextConfig(77, 49408, 64, 4, 2), 64),
 }
 """Backbones of our own. ``surfaces-tiny`` has weights in this package; ``tiny-random`` has random ones only."""

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
     evaluate.add_argument("--images", type=int, default=640, help="pictures to train on (default: %(default)s)")
     evaluate.add_argument("--epochs", type=int, default=2, help="how often they are seen (default: %(default)s)")
+    evaluate.add_argument("--image-size", type=int, help="side of all pictures (default: the backbone's native size)")
     evaluate.add_argument("--test-images", type=int, default=480, help="in each generated set (default: %(default)s)")
     evaluate.add_argument("--real", type=Path, help="folder of sets with an index.csv each")
     evaluate.set_defaults(run=_evaluate)
@@ -62,9 +63,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         test_images=options.test_images,
         real=options.real,
+        image_size=options.image_size,
     )
     for name, seed, test_set, values in run(plan, options.table):
         figures = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in values.items())
         print(f"{name}, seed {seed}, {test_set}: {figures}", flush=True)
-    print(f"\nAUROC in percent, image / pixel; spread over seeds {', '.join(map(str, plan.seeds))}\n")
+    print(
+        f"\nAUROC in percent, image / pixel, at {plan.size} px; spread over seeds {', '.join(map(str, plan.seeds))}\n"
+    )
     print(markdown(pd.read_csv(options.table)))

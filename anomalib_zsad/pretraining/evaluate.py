@@ -55,9 +55,9 @@ TOP = 0.004  # share of a map's pixels whose mean is its score
 ARGUMENTS: dict[str, dict[str, object]] = {
     "PromptMoE": {"warmup_epochs": 0.3},
     "CoPS": {},
-    "BayesPFL": {},
+    "BayesPFL": {"epochs": 2, "first_stage_epochs": 1},
     "DAPO": {},
-    "PromptAD": {},
+    "PromptAD": {"anomaly_repeats": 1},
 }
 """Methods with what differs from their recipes, which are made for more steps."""
 
@@ -291,6 +291,7 @@ class Plan:
         epochs (int): How often they are seen.
         test_images (int): Pictures in each generated test set.
         real (Path | None): Folder of real test sets.
+        image_size (int | None): Side of all pictures; ``None`` is the backbone's native size.
     """
 
     backbone: str = "surfaces-tiny"
@@ -301,11 +302,12 @@ class Plan:
     epochs: int = 2
     test_images: int = 480
     real: Path | None = None
+    image_size: int | None = None
 
     @property
     def size(self) -> int:
-        """Side of all pictures: the backbone's native size."""
-        return clip_config(self.backbone).vision.image_size
+        """Side of all pictures."""
+        return self.image_size or clip_config(self.backbone).vision.image_size
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ def rows(plan: Plan, folder: Path) -> list[Row]:
     }
     found = [Row("blur difference", 0, lambda: blur_difference)]
     for tower, weights in towers.items():
-        clip = functools.partial(load_clip, plan.backbone, weights)
+        clip = functools.partial(load_clip, plan.backbone, weights, image_size=plan.size)
         found += [
             Row(f"text alone, {tower}", 0, lambda clip=clip: text_alone(clip())),  # type: ignore[misc]
             Row(

@@ -37,6 +37,7 @@ from anomalib_zsad.pretraining.texts import Vocabulary, Writer, all_sentences
 from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
 
 SIZES = ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192)
+"""In training; the joint space is :func:`reduced` in the end."""
 TAPS = (2, 4, 6, 8)
 VALUE_PATH_FROM = 3
 COVERED, CLEAR = 0.08, 0.0
@@ -336,7 +337,18 @@ def write_backbone(pupil: Pupil, recipe: Recipe, path: Path) -> Path:
     """Write the towers, without the heads, as a compact ``.safetensors`` file that ``--model.pretrained`` reads."""
     heads = ("class_head.", "kind_head.")
     towers = {name.removeprefix("text."): value for name, value in pupil.state_dict().items()}
-    kept = {name: value for name, value in towers.items() if not name.startswith(heads)}
+    kept = reduced({name: value for name, value in towers.items() if not name.startswith(heads)})
     ids = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS)).ids
     save_file(compact(kept, ids), path, {"activation": "gelu", "recipe": json.dumps(asdict(recipe))})
     return path
+
+
+def reduced(towers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Towers whose joint space is as wide as the text tower, as in OpenAI's models.
+
+    Texts span no more dimensions than their tower is wide. With ``Q R`` the decomposition of the transposed text
+    projection, ``R^T`` in its place and ``V Q`` in the place of the image projection ``V`` leave every inner product
+    of a picture and a text what it was.
+    """
+    q, r = torch.linalg.qr(towers["text_projection"].T)
+    return towers | {"text_projection": r.T.contiguous(), "visual.proj": towers["visual.proj"] @ q}

@@ -19,6 +19,7 @@ from anomalib_zsad.pretraining.recipe import (
     _balanced,
     _contrast,
     dct_patches,
+    reduced,
     train,
     write,
     write_backbone,
@@ -73,8 +74,22 @@ def test_what_is_written_is_what_was_trained(straight, tmp_path):
     assert F.cosine_similarity(cls, ours).min() > 0.999  # half precision
 
 
-def test_sizes_are_those_of_the_backbone():
-    assert OWN["surfaces-tiny"] == SIZES
+def test_sizes_are_those_of_the_backbone_but_for_the_joint_width():
+    assert OWN["surfaces-tiny"] == replace(SIZES, embed_dim=SIZES.text.width)
+
+
+def test_a_narrower_joint_space_changes_no_inner_product():
+    rng = torch.Generator().manual_seed(0)
+    towers = {"text_projection": torch.randn(6, 9, generator=rng), "visual.proj": torch.randn(8, 9, generator=rng)}
+    text, image = torch.randn(5, 6, generator=rng), torch.randn(7, 8, generator=rng)
+    narrow = reduced(towers)
+    assert narrow["text_projection"].shape == (6, 6)
+    expected = (image @ towers["visual.proj"]) @ (text @ towers["text_projection"]).T
+    found = (image @ narrow["visual.proj"]) @ (text @ narrow["text_projection"]).T
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(
+        (text @ narrow["text_projection"]).norm(dim=1), (text @ towers["text_projection"]).norm(dim=1)
+    )
 
 
 def test_sentences_of_a_step_fit_its_views():
