@@ -293,3 +293,20 @@ ANOMALIBS = (
 
 SETS = {layout.name: layout for layout in (*PUBLIC, *ANOMALIBS)}
 """All of them by name."""
+
+
+def as_markdown() -> str:
+    """The table of ``docs/data_sets.md``: datamodule, classes, published counts, annotation, source, terms."""
+    lines = [
+        "| `--data` | data set | classes | train, normal / anomalous | test | masks | where to get it | terms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for layout in (*ANOMALIBS, *PUBLIC):
+        counts = ["{} / {}".format(*layout.counts[split]) if split in layout.counts else "" for split in _SPLITS]
+        whose = "anomalib" if layout in ANOMALIBS else "ours"
+        cells = (
+            f"`{layout.name}` ({whose})", layout.title, str(len(layout.categories)), *counts,
+            "yes" if layout.masks else "no", layout.home, layout.licence,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
