@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallelism; read when torch is imported
+
 REAL = Path(os.environ.get("ZSAD_DATA_DIR") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 TINY = {"backbone": "tiny-random", "image_size": 112}
