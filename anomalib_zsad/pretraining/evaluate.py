@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import functools
 import logging
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TestSet:
+class PictureSet:
     """Pictures to test on.
 
     Attributes:
@@ -87,7 +88,7 @@ class TestSet:
 # --- test sets --------------------------------------------------------------------------------------------------------
 
 
-def generated_sets(count: int, size: int, batch_size: int = 16) -> list[TestSet]:
+def generated_sets(count: int, size: int, batch_size: int = 16) -> list[PictureSet]:
     """Seen and unseen classes times seen and unseen defects, ``count`` pictures each, half of them flawless."""
 
     def draw(classes: str, defects: str) -> Iterator[Batch]:
@@ -96,7 +97,7 @@ def generated_sets(count: int, size: int, batch_size: int = 16) -> list[TestSet]
 
     groups = ("seen", "unseen")
     return [
-        TestSet(f"{classes} classes, {defects} defects", lambda c=classes, d=defects: draw(c, d))  # type: ignore[misc]
+        PictureSet(f"{classes} classes, {defects} defects", lambda c=classes, d=defects: draw(c, d))  # type: ignore[misc]
         for classes in groups
         for defects in groups
     ]
@@ -119,7 +120,7 @@ def generated_training(count: int, size: int, batch_size: int = 16) -> Iterator[
     return _batches(data, batch_size)
 
 
-def real_sets(root: Path, size: int, batch_size: int = 16) -> list[TestSet]:
+def real_sets(root: Path, size: int, batch_size: int = 16) -> list[PictureSet]:
     """Every folder of ``root`` with an ``index.csv`` (``image,label,mask,split,type``), without its ``train`` split.
 
     Pictures are squeezed to a square, as every method does; the class word is ``object``.
@@ -144,7 +145,7 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[TestSet]:
             )
 
     folders = sorted(path.parent for path in root.glob("*/index.csv"))
-    return [TestSet(folder.name, lambda f=folder: read(f)) for folder in folders]  # type: ignore[misc]
+    return [PictureSet(folder.name, lambda f=folder: read(f)) for folder in folders]  # type: ignore[misc]
 
 
 def _mask(folder: Path, name: str, size: int) -> np.ndarray:
@@ -349,7 +350,7 @@ def rows(plan: Plan, folder: Path) -> list[Row]:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def measure(detect: Detect, test: TestSet) -> dict[str, float]:
+def measure(detect: Detect, test: PictureSet) -> dict[str, float]:
     """Six metrics, per class and then the mean, as everywhere in this package."""
     scores, labels, maps, masks, words = [], [], [], [], []
     for batch in test.batches():
@@ -369,7 +370,7 @@ def cell(values: Sequence[dict[str, float]]) -> str:
     """``image / pixel`` AUROC in percent; with several runs the mean and the spread (standard deviation) of each."""
     parts = []
     for metric in ("image_AUROC", "pixel_AUROC"):
-        found = [100 * value[metric] for value in values if metric in value]
+        found = [100 * value[metric] for value in values if not math.isnan(value.get(metric, math.nan))]
         spread = f"±{statistics.stdev(found):.1f}" if len(found) > 1 else ""
         parts.append(f"{statistics.mean(found):.1f}{spread}" if found else "-")
     return " / ".join(parts)
