@@ -56,7 +56,7 @@ TOP = 0.004  # share of a map's pixels whose mean is its score
 ARGUMENTS: dict[str, dict[str, object]] = {
     "PromptMoE": {"warmup_epochs": 0.3},
     "CoPS": {},
-    "BayesPFL": {"epochs": 2, "first_stage_epochs": 1},
+    "BayesPFL": {"epochs": 2, "first_stage_epochs": 1, "learning_rate": 2e-3},
     "DAPO": {},
     "PromptAD": {"anomaly_repeats": 1},
 }
