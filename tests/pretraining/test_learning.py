@@ -18,7 +18,7 @@ SIZE, STEPS, PICTURES = 112, 40, 132
 MARGIN = {"BayesPFL": 0.15, "CoPS": 0.15, "DAPO": 0.10, "PromptAD": 0.08, "PromptMoE": 0.05}
 """Least gain in pixel AUROC over random towers. Mean and standard deviation over seeds 0, 1, 2 when this was written,
 small CLIP against random: BayesPFL 77 +- 14 against 54 +- 2, CoPS 70 +- 3 against 45 +- 5, DAPO 87 +- 1 against
-69 +- 2, PromptAD 74 +- 10 against 53 +- 4, PromptMoE 76 +- 5 against 61 +- 4. The seed is fixed: a run repeats itself."""
+69 +- 2, PromptAD 74 +- 10 against 53 +- 4, PromptMoE 76 +- 5 against 61 +- 4. The seed is fixed."""
 
 
 @pytest.fixture(scope="module")
