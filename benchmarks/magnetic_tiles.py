@@ -25,7 +25,7 @@ import csv
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,17 @@ from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.models.dapo import DAPO
 from anomalib_zsad.models.promptad import PromptAD
 
-KINDS = ("blowhole", "break", "crack", "fray", "uneven")
+KINDS = {"blowhole": "hole", "break": "missing_part", "crack": "crack", "fray": "scratch", "uneven": "stain"}
+"""The kinds as the data set calls them, and in words that ``surfaces-tiny`` has read: others are all the same to it."""
 
 
-def arrange(root: Path, place: Path, *, every: int = 1) -> None:
+def arrange(root: Path, place: Path, words: Mapping[str, str], *, every: int = 1) -> None:
     """Link the tiles to ``place/<even|odd>/<normal|abnormal|masks>/<kind>/``.
 
     Args:
         root (Path): The data, with ``index.csv``.
         place (Path): An empty folder.
+        words (Mapping[str, str]): What the kinds are called.
         every (int): Use one tile of so many of each half and kind. Defaults to ``1``.
     """
     with (root / "index.csv").open(encoding="utf-8", newline="") as file:
@@ -57,6 +59,7 @@ def arrange(root: Path, place: Path, *, every: int = 1) -> None:
         seen[half, kind] += 1
         if seen[half, kind] % every:
             continue
+        kind = words.get(kind, kind)
         folder = place / half / ("normal" if kind == "good" else "abnormal") / kind
         links = {folder / image.name: image}
         if row["mask"]:
@@ -93,7 +96,7 @@ def engine(options: argparse.Namespace, name: str) -> Engine:
 def dapo(place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train on five kinds, name them."""
     model = DAPO(seed=options.seed, visualizer=options.pictures, **towers(options))
-    both = data(tiles(place, "even", KINDS), tiles(place, "odd", KINDS), options)
+    both = data(tiles(place, "even", options.kinds), tiles(place, "odd", options.kinds), options)
     run = engine(options, "dapo")
     run.fit(model, datamodule=both)
     (metrics,) = run.test(model, datamodule=both)
@@ -103,8 +106,8 @@ def dapo(place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 def promptad(place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Leave one kind out at a time."""
     rows = []
-    for left_out in KINDS:
-        source = tiles(place, "even", [kind for kind in KINDS if kind != left_out])
+    for left_out in options.kinds:
+        source = tiles(place, "even", [kind for kind in options.kinds if kind != left_out])
         # Of the target, normal tiles of even number are the training split: few-shot images come from there.
         good = str(place / "odd" / "normal")
         target = Folder(
@@ -144,13 +147,16 @@ def main() -> None:
     parser.add_argument("--anomalies", type=int, help="most anomalous tiles to learn from, all kinds")
     parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 4])
     parser.add_argument("--every", type=int, default=1, help="use one tile of so many, for a quick look")
+    parser.add_argument("--plain-words", action="store_true", help="call the kinds hole, missing part, crack, ...")
     parser.add_argument("--pictures", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("results/magnetic_tiles"))
     options = parser.parse_args()
     measure = {"dapo": dapo, "promptad": promptad}[options.method]
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        arrange(options.root, Path(place), every=options.every)
+        words = KINDS if options.plain_words else dict(zip(KINDS, KINDS, strict=True))
+        options.kinds = tuple(words.values())
+        arrange(options.root, Path(place), words, every=options.every)
         for seed in options.seeds:
             options.seed = seed
             rows += [{"seed": seed, **row} for row in measure(Path(place), options)]
