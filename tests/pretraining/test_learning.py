@@ -16,7 +16,7 @@ from anomalib_zsad.pretraining.evaluate import generated_sets, measure, trained
 SIZE, PICTURES = 112, 132
 STEPS = {"BayesPFL": 80, "CoPS": 40, "DAPO": 40, "PromptAD": 80, "PromptMoE": 40}
 MARGIN = {"BayesPFL": 0.15, "CoPS": 0.12, "DAPO": 0.10, "PromptAD": 0.12, "PromptMoE": 0.12}
-"""Least gain in pixel AUROC over random towers. Measured around these settings (40 or 80 steps, 132 or 240 pictures), mean
+"""Least gain in pixel AUROC over random towers. Measured near these settings (40 or 80 steps, 132 or 240 pictures), mean
 and standard deviation over seeds 0, 1, 2, small CLIP against random: BayesPFL 86 +- 1 against 54 +- 2, CoPS 70 +- 3
 against 45 +- 5, DAPO 87 +- 1 against 69 +- 2, PromptAD 82 +- 2 against 58 (one seed), PromptMoE 84 +- 2 against
 61 +- 1."""
