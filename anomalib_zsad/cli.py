@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = ("backbone", "benchmark", "detect", "doctor", "schema", "weights")
-"""Modules of :mod:`anomalib_zsad.commands`; a new command is added here."""
+"""Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
-        command = import_module(f"anomalib_zsad.commands.{name}")
+        command = import_module(f"anomalib_zsad.commands.{name.replace(' ', '_')}")
         command.add_arguments(nouns.add_parser(name, help=command.HELP, description=command.__doc__))
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if (pair := " ".join(words[:2])) in COMMANDS:
+        words[:2] = [pair]
+    options = parser.parse_args(words)
     try:
         return options.run(options) or 0
     except (OSError, ValueError) as error:
