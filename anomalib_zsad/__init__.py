@@ -89,7 +89,10 @@ def __getattr__(name: str) -> Any:
     if source is None:
         msg = f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
         raise AttributeError(msg)
-    return getattr(import_module(source), name)
+    from anomalib_zsad.requirements import explained
+
+    with explained():
+        return getattr(import_module(source), name)
 
 
 def __dir__() -> list[str]:

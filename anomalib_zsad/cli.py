@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from anomalib_zsad.requirements import MissingPackageError, explained
+
 COMMANDS = ("backbone", "benchmark", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
@@ -26,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words[:2] = [pair]
     options = parser.parse_args(words)
     try:
-        return options.run(options) or 0
-    except (OSError, ValueError) as error:
+        with explained():
+            return options.run(options) or 0
+    except (OSError, ValueError, MissingPackageError) as error:
         print(f"anomalib-zsad: {error}", file=sys.stderr)
         return 1
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import defaultdict
 from importlib import import_module
 
 from _anomalib_zsad_autoload import OPT_OUT
 from anomalib_zsad import DATAMODULES, MODELS
+from anomalib_zsad.requirements import explained
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +36,20 @@ def register() -> None:
     ``get_model`` imports what a configuration names. It is there for security, so it is extended by this one module
     and by nothing below it; without it, benchmark configurations could not say ``anomalib_zsad.PromptMoE``.
     """
-    faults = {}
+    faults = defaultdict(list)
     # The data first: importing a datamodule of ours may import anomalib.models.
     for host, catalogue in (("anomalib.data", DATAMODULES), ("anomalib.models", MODELS)):
         for name, source in catalogue.items() if host in sys.modules else ():
             if hasattr(sys.modules[host], name) or name in _failed:
                 continue
             try:
-                setattr(sys.modules[host], name, getattr(import_module(source), name))
+                with explained():
+                    setattr(sys.modules[host], name, getattr(import_module(source), name))
             except Exception as error:  # noqa: BLE001 - no fault of ours may break anomalib
-                faults[name] = f"{name} ({type(error).__name__}: {error})"
+                faults[f"{type(error).__name__}: {error}"].append(name)
     if faults:
-        _failed.update(faults)
-        logger.warning("Not available in anomalib: %s. %s=0 stops the attempt.", ", ".join(faults.values()), OPT_OUT)
+        _failed.update(*faults.values())
+        text = "; ".join(f"{', '.join(names)} ({fault})" for fault, names in faults.items())
+        logger.warning("Not available in anomalib: %s. %s=0 stops the attempt.", text, OPT_OUT)
     if "anomalib.models" in sys.modules:
         sys.modules["anomalib.models"].ALLOWED_MODULES.add("anomalib_zsad")

@@ -65,7 +65,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     write(tmp_path, ANOMALIB)
-    for name in ("_anomalib_zsad_autoload.py", "anomalib_zsad/__init__.py", "anomalib_zsad/plugin.py"):
+    for name in ("_anomalib_zsad_autoload.py", *(f"anomalib_zsad/{name}.py" for name in ("__init__", "plugin", "requirements"))):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     # What all of ours share imports anomalib, so each of our modules may be the one that imports it first.
