@@ -199,6 +199,25 @@ class CalibratedPostProcessor(PostProcessor):
             centres = (np.flatnonzero(used) + 0.5) / PIXEL_BINS
             self.pixel_knots.copy_(torch.tensor(find_knots(centres, *pixels[:, used])))
 
+    def thresholds(self) -> dict[str, float]:
+        """Above which an image (``image``) or a pixel (``pixel``) is anomalous, on the scale of :meth:`forward`.
+
+        With normalisation that is one minus the sensitivity, without it the raw score that would be rescaled to this.
+        """
+        found = {"image": 1 - self.image_sensitivity, "pixel": 1 - self.pixel_sensitivity}
+        if self.enable_normalization:
+            return found
+        knots = {
+            "image": self._matched(self.image_knots, self.pixel_knots),
+            "pixel": self._matched(self.pixel_knots, self.image_knots),
+        }
+        return {
+            level: value
+            if knots[level].isnan().any()
+            else float(np.interp(value, [0, 0.25, 0.5, 0.75, 1], [0, *knots[level].tolist(), 1]))
+            for level, value in found.items()
+        }
+
     def statistics(self) -> dict[str, list[float]]:
         """Return the knots that are calibrated, as plain numbers for a file's metadata."""
         return {name: knots.tolist() for name in KNOTS if not (knots := getattr(self, name)).isnan().any()}

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
@@ -28,27 +24,23 @@ from anomalib_zsad.adapters import Adapter, AdapterError
 from anomalib_zsad.calibration import CalibratedPostProcessor
 from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
+from anomalib_zsad.exporting import ZeroShotExport
 from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
 from anomalib_zsad.visualization import ZeroShotVisualizer
 
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
-    from anomalib.models.components import AnomalibModule
     from lightning.pytorch.utilities.types import STEP_OUTPUT
     from torch import nn
 
     from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfaces
     from anomalib_zsad.models.base import MethodConfig, MethodModel
 
-    Base = AnomalibModule
-else:
-    Base = object
-
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotMixin(Base):
+class ZeroShotMixin(ZeroShotExport):
     """Training on auxiliary data, zero-shot use with an adapter, and what keeps the two apart.
 
     A method is ``class Method(ZeroShotMixin, AnomalibModule)``: anomalib finds direct subclasses only. Without
@@ -60,12 +52,8 @@ class ZeroShotMixin(Base):
     config_class: ClassVar[type[MethodConfig]]
     model_class: ClassVar[type[MethodModel]]
 
-    config: MethodConfig
-    model: MethodModel
     zero_shot: bool
     _generated: SyntheticSurfaces | None = None  # the data, if none were given
-    origin: dict[str, Any]
-    """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
     # ---- construction --------------------------------------------------------------------------------------------
 
@@ -99,7 +87,7 @@ class ZeroShotMixin(Base):
         self.config = config
         self.zero_shot = adapter is not None
         self.model = self.model_class(config)
-        self._trained_on = dict(adapter.clip) if adapter else {}
+        self._expected_clip = dict(adapter.clip) if adapter else {}
         self.origin = dict(adapter.origin) if adapter else {}
         if adapter is not None:
             adapter.load_into(self.model)
@@ -177,10 +165,10 @@ class ZeroShotMixin(Base):
         self._check_clip()
 
     def _check_clip(self) -> None:
-        clip, trained_on = self.model.load_clip(), self._trained_on
-        if trained_on and trained_on["sha256"] != clip.sha256():
+        clip, expected = self.model.load_clip(), self._expected_clip
+        if expected and expected["sha256"] != clip.sha256():
             msg = (
-                f"These weights were trained on the CLIP {trained_on['name']} (sha256 {trained_on['sha256'][:12]}...), "
+                f"These weights were trained on the CLIP {expected['name']} (sha256 {expected['sha256'][:12]}...), "
                 f"but {clip.name} was loaded (sha256 {clip.sha256()[:12]}...). Point --model.backbone and "
                 f"--model.pretrained at the CLIP of the training."
             )
@@ -361,13 +349,9 @@ class ZeroShotMixin(Base):
             config=config,
             tensors=self.model.state_dict(),
             calibration=processor.statistics() if isinstance(processor, CalibratedPostProcessor) else {},
-            clip=self._clip_facts(),
+            clip=self.model.load_clip().facts(),
             origin=self.origin,
         ).save(path)
-
-    def _clip_facts(self) -> dict[str, str]:
-        clip = self.model.load_clip()
-        return {"name": clip.name, "activation": clip.activation, "sha256": clip.sha256()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which CLIP the learned tensors belong to; keep the optimiser's running means in 16 bits.
@@ -381,7 +365,7 @@ class ZeroShotMixin(Base):
         checkpoint["anomalib_zsad"] = {
             "method": type(self).__name__,
             "zero_shot": self.zero_shot,
-            "clip": self._clip_facts(),
+            "clip": self.model.load_clip().facts(),
             "origin": self.origin,
         }
 
@@ -394,103 +378,9 @@ class ZeroShotMixin(Base):
             msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
             raise AdapterError(msg)
         self.zero_shot = facts["zero_shot"]
-        self._trained_on, self.origin = facts["clip"], facts["origin"]
+        self._expected_clip, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:
             self._check_clip()
-
-    # ---- export --------------------------------------------------------------------------------------------------
-
-    def to_torch(self, *args, **kwargs) -> Path:
-        """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""
-        self.configure_model()
-        return super().to_torch(*args, **kwargs)
-
-    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
-        """Export to ONNX; ``to_openvino`` starts here, too."""
-        self.configure_model()
-        kwargs.setdefault("opset_version", 18)
-        with _quiet("onnx_ir", "onnxscript"):  # a thousand lines of INFO otherwise
-            path = super().to_onnx(*args, **kwargs)
-        _attach(path, self.export_facts())
-        return path
-
-    def export_facts(self) -> dict[str, Any]:
-        """What an exported file says of itself, as JSON in its metadata under ``anomalib_zsad``.
-
-        ONNX has it among ``metadata_props``, OpenVINO in ``rt_info`` below ``framework``, whatever the compression.
-        :class:`anomalib_zsad.Detector` reads it, without PyTorch.
-
-        Returns:
-            dict[str, Any]: Plain data, to which methods may add: ``format`` (1); ``method``; ``class_name`` (``None``:
-            any object); ``image_size``; ``thresholds``, above which an image (``image``) or a pixel (``pixel``) is
-            anomalous by this file's outputs; ``calibrated``, whether they were learned; ``defect_types``, words in the
-            order of ``type_scores``; ``clip`` (name, activation and sha256 of the backbone); ``adapter``, sha256 of
-            the learned tensors; ``trained_on``; ``versions``.
-        """
-        import anomalib
-
-        from anomalib_zsad import __version__
-
-        processor = self.post_processor if isinstance(self.post_processor, CalibratedPostProcessor) else None
-        return {
-            "format": 1,
-            "method": type(self).__name__,
-            "class_name": getattr(self.config, "class_name", None),
-            "image_size": self.config.image_size,
-            "thresholds": _thresholds(processor) if processor else {},
-            "calibrated": bool(processor and processor.statistics()),
-            "defect_types": list(getattr(self, "defect_types", ())),
-            "clip": self._clip_facts(),
-            "adapter": _digest(self.model.state_dict()),
-            "trained_on": self.describe()["trained_on"],
-            "versions": {"anomalib_zsad": __version__, "anomalib": anomalib.__version__, "torch": torch.__version__},
-        }
-
-
-def _attach(path: Path, facts: Mapping[str, Any]) -> None:
-    """Add facts to an ONNX file. Two protobuf messages, one behind the other, are their union: no need to read it."""
-    from onnx import ModelProto, StringStringEntryProto
-
-    entry = StringStringEntryProto(key="anomalib_zsad", value=json.dumps(facts))
-    with path.open("ab") as file:
-        file.write(ModelProto(metadata_props=[entry]).SerializeToString())
-
-
-def _thresholds(processor: CalibratedPostProcessor) -> dict[str, float]:
-    """Thresholds on the scale of the outputs; without normalisation that is the scale of the raw scores."""
-    found = {"image": 1 - processor.image_sensitivity, "pixel": 1 - processor.pixel_sensitivity}
-    if processor.enable_normalization:
-        return found
-    knots = {"image": processor.image_knots, "pixel": processor.pixel_knots}
-    for level, other in (("image", "pixel"), ("pixel", "image")):
-        missing = bool(knots[level].isnan().any())
-        used = knots[other] if missing and processor.enable_threshold_matching else knots[level]
-        if not used.isnan().any():
-            found[level] = float(np.interp(found[level], [0, 0.25, 0.5, 0.75, 1], [0, *used.tolist(), 1]))
-    return found
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Sha256 of tensors, by name, shape and value."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-@contextmanager
-def _quiet(*names: str) -> Generator[None]:
-    """Let loggers report warnings and worse only."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def _halved(state: Mapping[str, Any]) -> dict[str, Any]:

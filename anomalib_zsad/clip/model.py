@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from anomalib_zsad.clip.digest import sha256_of_tensors
 from anomalib_zsad.clip.text import TextTower
 from anomalib_zsad.clip.vision import VisionTower, resample_positions
 
@@ -74,16 +74,16 @@ class Clip(nn.Module):
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for key, value in sorted(self.named_buffers()):
-            if key != "visual.positional_embedding":  # depends on the image size
-                digest.update(f"{key}{tuple(value.shape)}".encode())
-                digest.update(value.detach().float().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        size_dependent = "visual.positional_embedding"
+        return sha256_of_tensors({key: value for key, value in self.named_buffers() if key != size_dependent})
 
     def sha256(self) -> str:
         """Hash of the float32 weights: the same whatever file, layout or image size they came in."""
         return self._digest
+
+    def facts(self) -> dict[str, str]:
+        """What a file that depends on these towers says of them."""
+        return {"name": self.name, "activation": self.activation, "sha256": self.sha256()}
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Image features ``(B, C)`` of normalised ``images`` ``(B, 3, H, W)``, not L2-normalised."""

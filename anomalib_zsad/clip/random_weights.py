@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -31,15 +29,6 @@ def weight_shapes(config: ClipConfig) -> dict[str, tuple[int, ...]]:
 def random_weights(config: ClipConfig, seed: int) -> dict[str, Tensor]:
     """Random weights; the global random state is neither read nor changed."""
     return {name: _random(name, shape, config, seed) for name, shape in weight_shapes(config).items()}
-
-
-def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _random(name: str, shape: tuple[int, ...], config: ClipConfig, seed: int) -> Tensor:

@@ -23,8 +23,9 @@ from torch import Tensor
 from anomalib_zsad.clip.archive import Archive, read_archive, sha256_of_file
 from anomalib_zsad.clip.compact import expand
 from anomalib_zsad.clip.config import Activation, ClipConfig, Positions, TextConfig, VisionConfig
+from anomalib_zsad.clip.digest import sha256_of_tensors
 from anomalib_zsad.clip.model import Clip
-from anomalib_zsad.clip.random_weights import random_weights, sha256_of_tensors, weight_shapes
+from anomalib_zsad.clip.random_weights import random_weights, weight_shapes
 from anomalib_zsad.clip.sources import find_weights, is_path, plain_name, pretrained_tags
 
 OWN = {
