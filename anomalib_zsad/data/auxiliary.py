@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from anomalib.data import AnomalibDataModule, ImageBatch
 from lightning import LightningDataModule
@@ -15,6 +16,8 @@ from anomalib_zsad.data.datasets import AuxiliaryDataset, parts_of
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.splits import hold_out
 from anomalib_zsad.data.words import OBJECT
+
+Base = AnomalibDataModule if TYPE_CHECKING else object
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +79,20 @@ def use_own_collate(datamodule: AnomalibDataModule) -> None:
     function: Any = datamodule.external_collate_fn
     if hasattr(function, "default_collate_fn"):
         function.default_collate_fn = collate
+
+
+class KeepsBatchTypes(Base):
+    """Mixin of datamodules whose batches carry class words, in the tiled-ensemble pipeline too."""
+
+    @property
+    def external_collate_fn(self) -> Callable | None:
+        """Collate function that the tiled-ensemble pipeline sets."""
+        return self._external_collate_fn
+
+    @external_collate_fn.setter
+    def external_collate_fn(self, function: Callable | None) -> None:
+        self._external_collate_fn = function
+        use_own_collate(self)
 
 
 def class_names_of(batch: ImageBatch, datamodule: LightningDataModule | None = None) -> list[str]:

@@ -95,7 +95,30 @@ def parts_of(dataset: AnomalibDataset, source: str, category: str, class_name: s
     return parts
 
 
-class ZeroShotDataset(AnomalibDataset):
+class RowDataset(AnomalibDataset):
+    """A data set whose subsets are rows of ``samples``, in whatever order; nothing is looked for on disk again."""
+
+    def subsample(self, indices: Sequence[int], inplace: bool = False) -> Self:
+        """Return the data set with these rows only; all else is shared, not copied.
+
+        Args:
+            indices (Sequence[int]): Rows, without repeats.
+            inplace (bool): Change this object instead. Defaults to ``False``.
+
+        Raises:
+            ValueError: If a row occurs twice.
+        """
+        if len(set(indices)) != len(indices):
+            msg = "No duplicates allowed in indices."
+            raise ValueError(msg)
+        dataset = self if inplace else copy.copy(self)
+        attributes = self.samples.attrs
+        dataset._samples = self.samples.iloc[list(indices)].reset_index(drop=True)  # noqa: SLF001 - our own
+        dataset._samples.attrs = attributes  # noqa: SLF001
+        return dataset
+
+
+class ZeroShotDataset(RowDataset):
     """Several one-class data sets as one, each image with its class word and defect type.
 
     Images are read by the data sets they come from, so that readers of their own stay in use (MVTec LOCO, for one,
@@ -118,23 +141,6 @@ class ZeroShotDataset(AnomalibDataset):
         self.parts = tuple(parts)
         # anomalib's setter would look for every file once more and sort across the classes
         self._samples = _samples_of(self.parts)
-
-    def subsample(self, indices: Sequence[int], inplace: bool = False) -> Self:
-        """Return the data set with these rows only; anomalib's images are shared, not copied.
-
-        Args:
-            indices (Sequence[int]): Rows, without repeats.
-            inplace (bool): Change this object instead. Defaults to ``False``.
-
-        Raises:
-            ValueError: If a row occurs twice.
-        """
-        if len(set(indices)) != len(indices):
-            msg = "No duplicates allowed in indices."
-            raise ValueError(msg)
-        dataset = self if inplace else copy.copy(self)
-        dataset._samples = self.samples.iloc[list(indices)].reset_index(drop=True)  # noqa: SLF001 - our own
-        return dataset
 
     @property
     def task(self) -> TaskType:

@@ -4,13 +4,13 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName
 from pandas import DataFrame
 from PIL import Image as PillowImage
@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import Image, Mask
-from typing_extensions import Self
 
-from anomalib_zsad.data.auxiliary import use_own_collate
+from anomalib_zsad.data.auxiliary import KeepsBatchTypes
 from anomalib_zsad.data.batches import ZeroShotBatch, ZeroShotItem
+from anomalib_zsad.data.datasets import RowDataset
 from anomalib_zsad.data.layouts import Entry, Layout, cut, read_marks
 from anomalib_zsad.data.word_styles import check_style, class_word_of
 from anomalib_zsad.data.words import defect_word
@@ -31,7 +31,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class FieldDataset(AnomalibDataset):
+class FieldDataset(RowDataset):
     """Images that were listed by a :class:`~anomalib_zsad.data.layouts.Layout` or an index file.
 
     Items are :class:`~anomalib_zsad.data.ZeroShotItem`: each knows its class word, category and defect type, and if its
@@ -78,25 +78,6 @@ class FieldDataset(AnomalibDataset):
     def collate_fn(self) -> Callable:
         """Collate function of the items' batch type."""
         return ZeroShotBatch.collate
-
-    def subsample(self, indices: Sequence[int], inplace: bool = False) -> Self:
-        """Return the data set with these rows only.
-
-        Args:
-            indices (Sequence[int]): Rows, without repeats.
-            inplace (bool): Change this object instead. Defaults to ``False``.
-
-        Raises:
-            ValueError: If a row occurs twice.
-        """
-        if len(set(indices)) != len(indices):
-            msg = "No duplicates allowed in indices."
-            raise ValueError(msg)
-        dataset = self if inplace else copy.copy(self)
-        attributes = self.samples.attrs
-        dataset._samples = self.samples.iloc[list(indices)].reset_index(drop=True)  # noqa: SLF001 - our own
-        dataset._samples.attrs = attributes  # noqa: SLF001
-        return dataset
 
     def __getitem__(self, index: int) -> ZeroShotItem:
         """Read an image.
@@ -171,7 +152,7 @@ def _row(entry: Entry, class_name: str) -> tuple:
     )
 
 
-class FieldDataModule(AnomalibDataModule):
+class FieldDataModule(KeepsBatchTypes, AnomalibDataModule):
     """What the datamodules of the field's data sets share; each says what is particular to its data.
 
     The test split is tested, by the whole of it; a set without a training split is all test. In anomalib's manner the
@@ -316,13 +297,3 @@ class FieldDataModule(AnomalibDataModule):
             )
             raise ValueError(msg)
         return super().train_dataloader()
-
-    @property
-    def external_collate_fn(self) -> Callable | None:
-        """Collate function that the tiled-ensemble pipeline sets."""
-        return self._external_collate_fn
-
-    @external_collate_fn.setter
-    def external_collate_fn(self, function: Callable | None) -> None:
-        self._external_collate_fn = function
-        use_own_collate(self)

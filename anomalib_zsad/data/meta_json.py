@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from torchvision.transforms.v2 import Transform
-
 from anomalib_zsad.data.field import FieldDataModule
 from anomalib_zsad.data.layouts import GOOD, Entry, Split, key
 
@@ -182,48 +180,19 @@ class MetaJson(FieldDataModule):
     Args:
         root (Path | str | None): Folder that the paths are relative to. Defaults to ``None``: ``./datasets/MetaJson``.
         index (Path | str | None): The file, absolute or below ``root``. Defaults to ``None``: the one in ``root``.
-        category (str | list[str]): One class, several, or ``"all"``. Defaults to ``"all"``.
-        class_words (str): ``"folder"`` (the file's words, cleaned) or ``"object"``. Defaults to ``"folder"``.
-        train_batch_size (int): Defaults to ``8``.
-        eval_batch_size (int): Defaults to ``8``.
-        num_workers (int): Worker processes of each data loader. Defaults to ``8``.
-        train_augmentations (Transform | None): Augmentations of the training images.
-        val_augmentations (Transform | None): Augmentations of the validation images.
-        test_augmentations (Transform | None): Augmentations of the test images.
-        augmentations (Transform | None): Augmentations of the three, where they have none of their own.
-        seed (int | None): Not used; nothing here is random.
+        kwargs (Any): Those of :class:`~anomalib_zsad.data.field.FieldDataModule`; of the styles of class words, only
+            ``"folder"`` (the file's words, cleaned) and ``"object"`` differ here.
     """
 
     def __init__(
         self,
         root: Path | str | None = None,
         index: Path | str | None = None,
-        category: str | list[str] = "all",
-        class_words: str = "folder",
-        train_batch_size: int = 8,
-        eval_batch_size: int = 8,
-        num_workers: int = 8,
-        train_augmentations: Transform | None = None,
-        val_augmentations: Transform | None = None,
-        test_augmentations: Transform | None = None,
-        augmentations: Transform | None = None,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         self.index = index
         self._read: list[Entry] | None = None
-        super().__init__(
-            root=root,
-            category=category,
-            class_words=class_words,
-            train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            train_augmentations=train_augmentations,
-            val_augmentations=val_augmentations,
-            test_augmentations=test_augmentations,
-            augmentations=augmentations,
-            seed=seed,
-        )
+        super().__init__(root, **kwargs)
 
     def _everything(self) -> list[Entry]:
         if self._read is None:

@@ -5,7 +5,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from torch.utils.data import get_worker_info
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_zsad.data.auxiliary import use_own_collate
+from anomalib_zsad.data.auxiliary import KeepsBatchTypes
 from anomalib_zsad.data.datasets import AuxiliaryDataset, Part, ZeroShotDataset, parts_of
 from anomalib_zsad.data.episodes import SampledTraining
 from anomalib_zsad.data.surfaces import CLASSES, DEFECTS, Picture, members, render
@@ -218,7 +218,7 @@ def _plan(
     return samples
 
 
-class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
+class SyntheticSurfaces(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
     """Generated surfaces and objects with defects: to train on and to test on, without a file.
 
     34 classes, textures and objects alike, with 14 types of defects, each class with those that can happen to it. A
@@ -373,16 +373,6 @@ class SyntheticSurfaces(SampledTraining, AnomalibDataModule):
             self.test_data = ZeroShotDataset(_parts(self.test_data))
             self._is_setup = True
         self._update_augmentations()
-
-    @property
-    def external_collate_fn(self) -> Callable | None:
-        """Collate function that the tiled-ensemble pipeline sets."""
-        return self._external_collate_fn
-
-    @external_collate_fn.setter
-    def external_collate_fn(self, function: Callable | None) -> None:
-        self._external_collate_fn = function
-        use_own_collate(self)
 
 
 def _side(image_size: int | tuple[int, int]) -> int:

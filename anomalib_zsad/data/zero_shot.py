@@ -4,7 +4,6 @@
 
 import logging
 import os
-from collections.abc import Callable
 from itertools import chain
 from typing import Literal
 
@@ -13,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
-from anomalib_zsad.data.auxiliary import use_own_collate
+from anomalib_zsad.data.auxiliary import KeepsBatchTypes
 from anomalib_zsad.data.datasets import AuxiliaryDataset, Part, ZeroShotDataset, parts_of
 from anomalib_zsad.data.defect_tables import read_kinds
 from anomalib_zsad.data.episodes import SampledTraining
@@ -25,7 +24,7 @@ from anomalib_zsad.data.words import class_word
 logger = logging.getLogger(__name__)
 
 
-class ZeroShot(SampledTraining, AnomalibDataModule):
+class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
     """Train on auxiliary objects with defects, test on objects never seen.
 
     **Protocol.** This is how the field trains and compares zero-shot detectors: the *labelled test split* of an
@@ -311,16 +310,6 @@ class ZeroShot(SampledTraining, AnomalibDataModule):
             raise ValueError(msg)
 
     # ---- for anomalib --------------------------------------------------------------------------------------------
-
-    @property
-    def external_collate_fn(self) -> Callable | None:
-        """Collate function that the tiled-ensemble pipeline sets."""
-        return self._external_collate_fn
-
-    @external_collate_fn.setter
-    def external_collate_fn(self, function: Callable | None) -> None:
-        self._external_collate_fn = function
-        use_own_collate(self)
 
     def val_dataloader(self) -> DataLoader | list:
         """Calibration images; an empty list when the stage needs none."""

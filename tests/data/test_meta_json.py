@@ -97,7 +97,7 @@ def test_what_says_that_there_is_no_mask(data, mask):
         entry["mask_path"] = mask
     found = read_index(write(data / "meta.json", index), data)
     assert {e.category for e in found if e.defect and e.masks} == {"metal_nut"}
-    datamodule = MetaJson(data, "meta.json", "bottle", num_workers=0)
+    datamodule = MetaJson(data, "meta.json", category="bottle", num_workers=0)
     datamodule.setup()
     (batch,) = datamodule.test_dataloader()
     assert (batch.has_mask == ~batch.gt_label).all()
