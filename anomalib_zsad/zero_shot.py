@@ -27,6 +27,7 @@ from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.exporting import ZeroShotExport
 from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
+from anomalib_zsad.resuming import random_states, restore_random_states, write_whole_checkpoints
 from anomalib_zsad.visualization import ZeroShotVisualizer
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class ZeroShotMixin(ZeroShotExport):
         if stage == "fit" and self.trainer.datamodule is not None:
             use_auxiliary_data(self.trainer.datamodule)
             self.origin = self._origin(self.trainer.datamodule)
+            write_whole_checkpoints(self.trainer)
         if stage == "validate" and self.zero_shot:
             logger.info("Nothing to validate: thresholds and ranges come with the adapter, not from the target's data.")
             self._limit_val_batches = self.trainer.limit_val_batches
@@ -367,6 +369,7 @@ class ZeroShotMixin(ZeroShotExport):
             "zero_shot": self.zero_shot,
             "clip": self.model.load_clip().facts(),
             "origin": self.origin,
+            "random": random_states(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -381,6 +384,9 @@ class ZeroShotMixin(ZeroShotExport):
         self._expected_clip, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:
             self._check_clip()
+        trainer = self._trainer  # none when only the model is wanted
+        if "random" in facts and trainer and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1:
+            restore_random_states(facts["random"])
 
 
 def _halved(state: Mapping[str, Any]) -> dict[str, Any]:
