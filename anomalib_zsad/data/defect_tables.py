@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomalib_zsad.data.words import ANOMALY, defect_word
+from anomalib_zsad.data.words import ANOMALY, defect_word, unnumbered
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataset
@@ -41,7 +41,7 @@ class DefectTable:
 
     def kinds_of(self, product: str) -> tuple[str, ...]:
         """Words of a product, a number before its name aside (MAD-Sim's ``01Gorilla``); none if it is unknown."""
-        return self.products.get(product) or self.products.get(product.lstrip("0123456789"), ())
+        return self.products.get(product) or self.products.get(unnumbered(product), ())
 
     def word(self, defect_type: str, product: str) -> str | None:
         """Word of a defect type as batches carry it (a cleaned folder name or label); ``None`` if it cannot be told.

@@ -6,8 +6,8 @@ The sentences were written for this package, from general knowledge of such thin
 The defect words are those that a material or trade is prone to. Neither was looked up in the labels of a data set: to
 describe a target by its own defect names would tell the detector what it is tested on.
 
-Keys are class words (:func:`anomalib_zsad.data.words.class_word`). Data sets that only number their classes are keyed
-by these numbers: BTAD has ``01`` to ``03``, DAGM ``class1`` to ``class10``, AITEX ``fabric 00`` to ``fabric 06``.
+Keys are class words (:func:`anomalib_zsad.data.words.category_word`). Data sets that only number their classes are
+keyed by these numbers: BTAD has ``01`` to ``03``, DAGM ``class1`` to ``class10``, AITEX ``fabric 00`` to ``fabric 06``.
 """
 
 from __future__ import annotations
@@ -117,27 +117,27 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "mesh 114": ("metal", "a net of thin strands with equal open cells"),
     "perforated 037": ("metal", "a sheet with equal round holes in straight rows"),
     "stratified 154": ("mineral", "layered stone with parallel bands of changing shade"),
-    # MAD-Sim; MAD-Real has ten of these toys, without the number
-    "01gorilla": ("toy", "a gorilla built of plastic toy bricks, complete and in clean colours"),
-    "02unicorn": ("toy", "a unicorn built of plastic toy bricks, with its horn and clean colours"),
-    "03mallard": ("toy", "a mallard duck built of plastic toy bricks, complete and in clean colours"),
-    "04turtle": ("toy", "a turtle built of plastic toy bricks, with a whole shell and four flippers"),
-    "05whale": ("toy", "a whale built of plastic toy bricks, with a smooth back and both fins"),
-    "06bird": ("toy", "a bird built of plastic toy bricks, with both wings and a beak"),
-    "07owl": ("toy", "an owl built of plastic toy bricks, with two round eyes and both wings"),
-    "08sabertooth": ("toy", "a sabre-toothed cat built of plastic toy bricks, with both long teeth"),
-    "09swan": ("toy", "a swan built of plastic toy bricks, white and with a curved neck"),
-    "10sheep": ("toy", "a sheep built of plastic toy bricks, with a round fleece and four legs"),
-    "11pig": ("toy", "a pig built of plastic toy bricks, with a flat snout and four legs"),
-    "12zalika": ("toy", "a zebra-like figure built of plastic toy bricks, complete and in clean colours"),
-    "13pheonix": ("toy", "a phoenix built of plastic toy bricks, with spread wings and clean colours"),
-    "14elephant": ("toy", "an elephant built of plastic toy bricks, with trunk, ears and four legs"),
-    "15parrot": ("toy", "a parrot built of plastic toy bricks, in bright clean colours"),
-    "16cat": ("toy", "a cat built of plastic toy bricks, with two ears and a tail"),
-    "17scorpion": ("toy", "a scorpion built of plastic toy bricks, with both claws and a raised tail"),
-    "18obesobeso": ("toy", "a round animal figure built of plastic toy bricks, complete and in clean colours"),
-    "19bear": ("toy", "a bear built of plastic toy bricks, with two ears and four legs"),
-    "20puppy": ("toy", "a puppy built of plastic toy bricks, with two ears and a tail"),
+    # MAD-Sim; MAD-Real has ten of these toys
+    "gorilla": ("toy", "a gorilla built of plastic toy bricks, complete and in clean colours"),
+    "unicorn": ("toy", "a unicorn built of plastic toy bricks, with its horn and clean colours"),
+    "mallard": ("toy", "a mallard duck built of plastic toy bricks, complete and in clean colours"),
+    "turtle": ("toy", "a turtle built of plastic toy bricks, with a whole shell and four flippers"),
+    "whale": ("toy", "a whale built of plastic toy bricks, with a smooth back and both fins"),
+    "bird": ("toy", "a bird built of plastic toy bricks, with both wings and a beak"),
+    "owl": ("toy", "an owl built of plastic toy bricks, with two round eyes and both wings"),
+    "sabertooth": ("toy", "a sabre-toothed cat built of plastic toy bricks, with both long teeth"),
+    "swan": ("toy", "a swan built of plastic toy bricks, white and with a curved neck"),
+    "sheep": ("toy", "a sheep built of plastic toy bricks, with a round fleece and four legs"),
+    "pig": ("toy", "a pig built of plastic toy bricks, with a flat snout and four legs"),
+    "zalika": ("toy", "a zebra-like figure built of plastic toy bricks, complete and in clean colours"),
+    "pheonix": ("toy", "a phoenix built of plastic toy bricks, with spread wings and clean colours"),
+    "elephant": ("toy", "an elephant built of plastic toy bricks, with trunk, ears and four legs"),
+    "parrot": ("toy", "a parrot built of plastic toy bricks, in bright clean colours"),
+    "cat": ("toy", "a cat built of plastic toy bricks, with two ears and a tail"),
+    "scorpion": ("toy", "a scorpion built of plastic toy bricks, with both claws and a raised tail"),
+    "obesobeso": ("toy", "a round animal figure built of plastic toy bricks, complete and in clean colours"),
+    "bear": ("toy", "a bear built of plastic toy bricks, with two ears and four legs"),
+    "puppy": ("toy", "a puppy built of plastic toy bricks, with two ears and a tail"),
     # Real-IAD
     "audiojack": ("electronics", "an audio plug with a straight metal shaft, insulating rings and a plastic body"),
     "bottle cap": ("plastic", "a round screw cap of plastic with a ribbed side and a smooth top"),
@@ -243,6 +243,5 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "ball bearing": ("metal", "a ball bearing with two round rings and evenly spaced balls"),
 }
 
-_KNOWN |= {word.lstrip("0123456789"): entry for word, entry in _KNOWN.items() if entry[0] == "toy"}
 DEFINITIONS: dict[str, Definition] = {word: Definition(text, DEFECTS[kind]) for word, (kind, text) in _KNOWN.items()}
 """What is known, by class word."""

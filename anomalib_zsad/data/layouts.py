@@ -23,13 +23,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from anomalib_zsad.data.words import unnumbered
+
 Split = Literal["train", "test"]
 
 GOOD = frozenset({"good", "ok"})
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _LOSSY = frozenset({".jpeg", ".jpg"})
 _AFFIX = re.compile(r"[ _-]+(?:mask|gt|label|segmentation)\d*$", re.IGNORECASE)
-_NUMBER = re.compile(r"^\d+(?=[A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def child(folder: Path, *names: str) -> Path:
     wanted = {name.lower() for name in names}
     for strip in (False, True):
         for path in folders(folder):
-            if (_NUMBER.sub("", path.name) if strip else path.name).lower() in wanted:
+            if (unnumbered(path.name) if strip else path.name).lower() in wanted:
                 return path
     return folder / names[0]
 

@@ -24,11 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomalib.data import AnomalibDataModule, AnomalibDataset
+import numpy as np
+from anomalib.data import AnomalibDataModule, AnomalibDataset, Datumaro, Folder, Tabular
 from anomalib.data.datamodules.base.video import AnomalibVideoDataModule
+from anomalib.data.utils import LabelName
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from anomalib_zsad.data.words import OBJECT, class_word
+from anomalib_zsad.data.words import OBJECT, category_word, class_word
+
+OWN_DATA = (Datumaro, Folder, Tabular)
+"""Datamodules of a user's own images, which nobody has published a test split of."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class OneClass:
         Uses anomalib's protected ``_setup``: ``setup`` would take half of the test split away for validation, or throw
         its normal images away, depending on options.
 
-        A test split without normal images, as ``Folder`` has without ``normal_test_dir``, comes with the training
-        split: of a target nothing is trained on, and of a source everything may be.
+        The test split of a user's own images (:data:`OWN_DATA`) comes with the normal images of the training split if
+        it has none itself, as ``Folder`` without ``normal_test_dir``: of a target nothing is trained on, and of a
+        source everything may be. A published test split is never added to.
 
         Args:
             split (str): ``"test"``, ``"train"`` or ``"all"``.
@@ -72,7 +78,9 @@ class OneClass:
             return [train]
         if split == "all":
             return [train, test]
-        return [test] if test.has_normal else [test, train]
+        if test.has_normal or not isinstance(self.datamodule, OWN_DATA):
+            return [test]
+        return [test, train.subsample(list(np.flatnonzero(train.samples.label_index == LabelName.NORMAL)))]
 
     def same_objects(self, other: OneClass) -> bool:
         """Whether both are the same category of the same data set, in whichever split."""
@@ -220,4 +228,4 @@ def word_of(datamodule: AnomalibDataModule) -> str:
         ('metal nut', 'object')
     """
     name = "" if datamodule.name == type(datamodule).__name__ else datamodule.name
-    return class_word(datamodule.category or name or OBJECT)
+    return category_word(datamodule.category) if datamodule.category else class_word(name or OBJECT)

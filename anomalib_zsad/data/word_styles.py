@@ -4,7 +4,7 @@
 
 ===============  =====================================================================================================
 ``object``       every class is an "object", every defect an "anomaly": nothing of the target is told
-``folder``       the name of the data set's folder, cleaned (:mod:`anomalib_zsad.data.words`)
+``folder``       the name of the class's folder, cleaned (:func:`anomalib_zsad.data.words.category_word`)
 a paper's name   the paper's own words, ``class_words.csv`` for classes; for defects, DAPO's
                  (:mod:`anomalib_zsad.data.defect_tables`)
 ===============  =====================================================================================================
@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 
 from anomalib_zsad.data.defect_tables import table_of
-from anomalib_zsad.data.words import ANOMALY, OBJECT, class_word, defect_word
+from anomalib_zsad.data.words import ANOMALY, OBJECT, category_word, defect_word
 
 PAPERS = ("anomalyclip", "adaclip", "bayes_pfl", "filo")
 STYLES = ("object", "folder", *PAPERS)
@@ -62,7 +62,7 @@ def class_word_of(data_set: str, category: str, style: str = "folder") -> str:
     """
     if check_style(style) == "object":
         return OBJECT
-    return _table().get((data_set, category), {}).get(style) or class_word(category)
+    return _table().get((data_set, category), {}).get(style) or category_word(category)
 
 
 def class_words(data_set: str, style: str) -> dict[str, str]:

@@ -12,6 +12,8 @@ OBJECT = "object"
 ANOMALY = "anomaly"
 """Defect type of an anomalous image whose folder or label does not name a defect."""
 
+_NUMBER = re.compile(r"^\d{2,}[\s_-]?(?=[^\W\d_]{3})")
+
 _NOT_A_DEFECT = frozenset({
     "abnormal", "abnormals", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective", "defects", "faulty",
     "image", "images", "img", "imgs", "ko", "ng", "nok", "test", "ungood",
@@ -19,10 +21,10 @@ _NOT_A_DEFECT = frozenset({
 
 
 def class_word(name: str) -> str:
-    """Return the class word for a category name: lower case, underscores and hyphens as spaces.
+    """Return what a prompt carries for a name: lower case, underscores and hyphens as spaces.
 
     Args:
-        name (str): Category as the data set spells it.
+        name (str): A name, as a user or a data set spells it.
 
     Returns:
         str: The word, or ``"object"`` when nothing but separators is left.
@@ -32,6 +34,26 @@ def class_word(name: str) -> str:
         ('metal nut', 'retina resc', 'object')
     """
     return " ".join(re.split(r"[\s_-]+", name.lower())).strip() or OBJECT
+
+
+def unnumbered(name: str) -> str:
+    """Return a folder's name without the number that only sorts it: two or more digits, then a word.
+
+    Example:
+        >>> [unnumbered(name) for name in ("01Gorilla", "12_Zalika", "01", "3d_printer", "Class10", "12V")]
+        ['Gorilla', 'Zalika', '01', '3d_printer', 'Class10', '12V']
+    """
+    return _NUMBER.sub("", name)
+
+
+def category_word(category: str) -> str:
+    """Return the class word for a category's folder: :func:`class_word` of the name without its number.
+
+    Example:
+        >>> category_word("01Gorilla"), category_word("metal_nut"), category_word("02")
+        ('gorilla', 'metal nut', '02')
+    """
+    return class_word(unnumbered(category))
 
 
 def defect_word(label: str) -> str:

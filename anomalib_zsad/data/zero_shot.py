@@ -34,7 +34,8 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
 
     **What comes from where.** Training data and calibration data are parts of the source; test data is all of the
     target's. Nothing of the target is ever trained or calibrated on, and no validation data is cut from its test split.
-    A test split without normal images (``Folder`` without ``normal_test_dir``) is completed by the training split.
+    A published test split is tested as it is. Only one's own images without a normal one among them (``Folder`` without
+    ``normal_test_dir``) are completed by the normal images of the training split.
     Source and target must not share a category or an image file; to train on the other categories of the target's own
     data set, exclude the tested ones (``exclude_classes``).
 

@@ -13,7 +13,7 @@ from anomalib_zsad.data.known_sets import SETS as KNOWN
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.surfaces import CLASSES
 from anomalib_zsad.data.word_styles import class_word_of
-from anomalib_zsad.data.words import class_word
+from anomalib_zsad.data.words import category_word, class_word
 
 SETS = {
     "VisA": "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum",
@@ -31,7 +31,7 @@ SETS = {
 
 @pytest.mark.parametrize("names", SETS.values(), ids=SETS)
 def test_every_class_of_the_field_is_defined(names: str) -> None:
-    assert [name for name in names.split() if class_word(name) not in DEFINITIONS] == []
+    assert [name for name in names.split() if category_word(name) not in DEFINITIONS] == []
 
 
 def test_every_category_of_anomalib_is_defined() -> None:
@@ -40,7 +40,7 @@ def test_every_category_of_anomalib_is_defined() -> None:
         if not cls.__module__.startswith("anomalib.data.datamodules.image."):  # not videos and depth maps
             continue
         home = sys.modules.get(cls.__module__.replace(".datamodules.", ".datasets."))
-        missing += [name for name in getattr(home, "CATEGORIES", ()) if class_word(name) not in DEFINITIONS]
+        missing += [name for name in getattr(home, "CATEGORIES", ()) if category_word(name) not in DEFINITIONS]
     assert missing == []
     assert word_of(anomalib.data.MVTecAD(category="metal_nut")) in DEFINITIONS
 
@@ -82,7 +82,7 @@ def test_a_definition_speaks_of_good_ones_only() -> None:
 
 def test_numbered_classes_alone_share_a_sentence_within_a_data_set() -> None:
     for names in list(SETS.values())[:-1]:
-        texts = {DEFINITIONS[class_word(name)].text for name in names.split()}
+        texts = {DEFINITIONS[category_word(name)].text for name in names.split()}
         assert len(texts) == (1 if "lass1 " in names or "fabric" in names else len(names.split()))
 
 

@@ -202,9 +202,9 @@ def test_which_file(data):
         write(data / name, entries_of(data))
     with pytest.raises(FileNotFoundError, match=r"it has meta_a\.json, meta_b\.json\. Name it: index"):
         MetaJson(data).setup()
-    assert MetaJson(data, "meta_b.json", "bottle").category == "bottle"
+    assert MetaJson(data, "meta_b.json", category="bottle").category == "bottle"
     with pytest.raises(ValueError, match="MetaJson has no category 'nut'; it has all, bottle, metal_nut"):
-        MetaJson(data, "meta_b.json", "nut")
+        MetaJson(data, "meta_b.json", category="nut")
 
 
 def test_as_source_and_target(data):

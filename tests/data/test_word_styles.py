@@ -43,6 +43,7 @@ def test_classes_are_those_of_anomalibs_datamodules(name):
         ("TN3K", "thyroid", ("object", "thyroid", "thyroid", "tn3k", "thyroid", "thyroid")),
         ("Kolektor", "Kolektor", ("object", "kolektor", "electrical commutators", "SDD", "kolektor", "kolektor")),
         ("KSDD2", "metal_surface", ("object", *["metal surface"] * 3, "Metal", "metal surface")),
+        ("MADSim", "01Gorilla", ("object", *["gorilla"] * 5)),
         ("MySet", "left_door", ("object", "left door", "left door", "left door", "left door", "left door")),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ZeroShot datamodule: what trains, what calibrates, what is tested, and what is refused."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_zsad.data import (
     AuxiliaryBatch,
     AuxiliaryDataset,
+    MetaJson,
     SyntheticSurfaces,
     ZeroShot,
     ZeroShotBatch,
@@ -124,6 +126,25 @@ def test_normal_images_of_the_training_split_complete_a_test_split_without(folde
     datamodule = zero_shot(target=Folder(**folder(normal=5, abnormal=4)))
     datamodule.setup("test")
     assert datamodule.test_data.samples.label_index.value_counts().to_dict() == {0: 5, 1: 4}
+
+
+def test_a_published_test_split_is_not_completed(mvtec, tmp_path):
+    """Index files of sets without normal test images hold a dummy one for training, and TN3K trains on nodules."""
+    root = mvtec({"skin": {"lesion": 3}})
+    entries = {
+        split: {
+            "skin": [
+                {"img_path": path.relative_to(root).as_posix(), "cls_name": "skin", "anomaly": int(kind != "good")}
+                for kind in kinds
+                for path in sorted((root / "skin" / folder / kind).iterdir())
+            ]
+        }
+        for split, folder, kinds in (("train", "train", ["good"]), ("test", "test", ["lesion"]))
+    }
+    (root / "meta.json").write_text(json.dumps(entries))
+    datamodule = zero_shot(target=MetaJson(root))
+    datamodule.setup("test")
+    assert datamodule.test_data.samples.label_index.tolist() == [1, 1, 1]
 
 
 def test_source_split_all(root, source):
