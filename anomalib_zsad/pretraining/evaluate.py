@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import logging
 import math
 import statistics
 import tempfile
@@ -34,7 +33,7 @@ from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.tokenizer import tokenize
 from anomalib_zsad.clip.weights import clip_config, load_clip
-from anomalib_zsad.data.synthetic_surfaces import SyntheticSurfacesDataset
+from anomalib_zsad.data.synthetic_surfaces import Split, SyntheticSurfacesDataset
 from anomalib_zsad.data.words import OBJECT
 from anomalib_zsad.functional import gaussian_smooth, to_grid, topk_mean, upsample
 from anomalib_zsad.metrics import evaluate
@@ -43,8 +42,6 @@ from anomalib_zsad.models.base import quarter_layers
 from anomalib_zsad.preprocessing import ClipPreProcessor
 from anomalib_zsad.pretraining.recipe import dct_patches
 from anomalib_zsad.pretraining.texts import ANOMALOUS_STATES, NORMAL_STATES
-
-logger = logging.getLogger(__name__)
 
 Detect = Callable[[Tensor, Sequence[str]], tuple[Tensor, Tensor]]
 """Pictures ``(B, 3, S, S)`` in [0, 1] and their class words -> scores ``(B,)`` and maps ``(B, S, S)``."""
@@ -88,11 +85,11 @@ class PictureSet:
 # --- test sets --------------------------------------------------------------------------------------------------------
 
 
-def generated_sets(count: int, size: int, batch_size: int = 16) -> list[PictureSet]:
+def generated_sets(count: int, size: int, batch_size: int = 16, split: Split = "test") -> list[PictureSet]:
     """Seen and unseen classes times seen and unseen defects, ``count`` pictures each, half of them flawless."""
 
     def draw(classes: str, defects: str) -> Iterator[Batch]:
-        data = SyntheticSurfacesDataset(count, classes, defects, image_size=size, split="test")
+        data = SyntheticSurfacesDataset(count, classes, defects, image_size=size, split=split)
         return _batches(data, batch_size)
 
     groups = ("seen", "unseen")
@@ -232,16 +229,26 @@ def linear_adapter(clip: Clip, training: Iterator[Batch], ridge: float = 1e-3) -
 
 
 def trained(
-    method: str, backbone: str, pretrained: str | None, seed: int, images: int, epochs: int, size: int
+    method: str,
+    backbone: str,
+    pretrained: str | None,
+    seed: int,
+    images: int,
+    epochs: int,
+    size: int,
+    **arguments: object,
 ) -> Detect:
-    """A method after (``epochs=0``: before) training on seen classes with seen defects, through anomalib's engine."""
+    """A method after (``epochs=0``: before) training on seen classes with seen defects, through anomalib's engine.
+
+    Its ``arguments`` win over :data:`ARGUMENTS`.
+    """
     from anomalib.engine import Engine
 
     import anomalib_zsad
 
     model = getattr(anomalib_zsad, method)(
         backbone=backbone, pretrained=pretrained, image_size=size, seed=seed, visualizer=False, evaluator=False,
-        **ARGUMENTS.get(method, {}),
+        **ARGUMENTS.get(method, {}) | arguments,
     )  # fmt: skip
     if epochs:
         data = anomalib_zsad.SyntheticSurfaces(
