@@ -16,7 +16,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
 from lightning.pytorch import LightningModule, seed_everything
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from anomalib_zsad.calibration import CalibratedPostProcessor
 from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.exporting import ZeroShotExport
+from anomalib_zsad.feature_cache import FeatureCaching
 from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
 from anomalib_zsad.resuming import random_states, restore_random_states, write_whole_checkpoints
@@ -132,6 +133,11 @@ class ZeroShotMixin(ZeroShotExport):
     def trainer_arguments(self) -> dict[str, Any]:
         """Nothing: anomalib lets these win over what a user asked for."""
         return {}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What keeps image features in training, if the config asks for it."""
+        caching = [] if self.config.cache == "none" else [FeatureCaching()]
+        return [*super().configure_callbacks(), *caching]  # type: ignore[misc]
 
     def describe(self) -> dict[str, str]:
         """Facts that belong beside every figure."""
@@ -342,7 +348,7 @@ class ZeroShotMixin(ZeroShotExport):
 
     def save_adapter(self, path: str | Path) -> Path:
         """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
-        config = self.config.model_dump()
+        config = self.config.model_dump(exclude={"cache", "cache_dir"})
         if config["pretrained"] and Path(config["pretrained"]).suffix:
             config["pretrained"] = None  # a file of this machine; the hash tells which weights it held
         processor = self.post_processor

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
 from anomalib_zsad.clip.model import Clip
+from anomalib_zsad.clip.vision import VisionOutput
+
+if TYPE_CHECKING:
+    from anomalib_zsad.feature_cache import FeatureCache
 
 AnyClass = TypeVar("AnyClass", bound=type)
 
@@ -32,7 +38,7 @@ class MethodConfig(BaseModel):
     default_image_size: ClassVar[int] = 518
     fixed_by_adapter: ClassVar[frozenset[str]] = frozenset({"backbone"})
     """Fields that shape the learned tensors: they cannot differ from the adapter's."""
-    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"seed"})
+    never_from_adapter: ClassVar[frozenset[str]] = frozenset({"seed", "cache", "cache_dir"})
     """Fields that say how to use a model and not how it was trained: an adapter's values do not matter."""
 
     if TYPE_CHECKING:
@@ -66,6 +72,29 @@ class MethodConfig(BaseModel):
         description="Seed of the initial values and of everything random in training. ``None``: not seeded. "
         "(anomalib 2.7 reads ``seed_everything`` and does nothing with it.)",
     )
+    cache: Literal["none", "memory", "disk"] = Field(
+        default="none",
+        description="Where training keeps what the frozen image tower gives, in half precision, so that each picture "
+        "passes the tower once and not once per epoch: ``none``, ``memory`` or ``disk``. The size is logged and "
+        "checked before training. Pictures that are augmented at random gain nothing.",
+    )
+    cache_dir: str | Path | None = Field(
+        default=None,
+        description="Folder for ``cache=disk``, shared by trainings and safe to delete. ``None``: ``features`` in "
+        "``$ANOMALIB_ZSAD_HOME``, else in ``anomalib_zsad`` in the user's cache.",
+    )
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _plain(cls, folder: str | Path | None) -> str | None:
+        return None if folder is None else str(folder)  # checkpoints are read without unpickling classes
+
+    @model_validator(mode="after")
+    def _folder_is_used(self) -> Self:
+        if self.cache_dir is not None and self.cache != "disk":
+            msg = f"cache_dir is used with cache='disk' only, not with cache={self.cache!r}."
+            raise ValueError(msg)
+        return self
 
     @classmethod
     def resolve(cls, arguments: Mapping[str, Any], adapter: Mapping[str, Any] | None = None) -> Self:
@@ -171,9 +200,15 @@ class MethodModel(nn.Module):
 
     Args:
         config (MethodConfig): A resolved config.
+
+    Attributes:
+        view (dict[str, Any]): What of the image tower the method reads, as keyword arguments of the tower.
+        cache (FeatureCache | None): What stands in for the tower in a training from kept features.
     """
 
     clip: Clip | None
+    view: dict[str, Any]
+    cache: FeatureCache | None = None
     losses: Callable[..., dict[str, Tensor]]
     """``losses(output, labels, masks, has_mask)``: the terms of the training loss, weights included."""
 
@@ -201,3 +236,11 @@ class MethodModel(nn.Module):
             learned = next(self.parameters())
             self.clip = clip.to(learned.device, learned.dtype)
         return self.clip
+
+    def see(self, images: Tensor) -> VisionOutput:
+        """What the image tower gives for ``images`` ``(B, 3, H, W)``: class token and patch tokens, not projected.
+
+        For methods whose tower is frozen and sees no learnable token.
+        """
+        tower = self.load_clip().visual
+        return tower(images, **self.view) if self.cache is None else self.cache(partial(tower, **self.view), images)

@@ -63,6 +63,8 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         activation: Literal["recorded", "gelu", "quick_gelu"] = "gelu",
         image_size: int | None = None,
         seed: int | None = None,
+        cache: Literal["none", "memory", "disk"] = "none",
+        cache_dir: str | Path | None = None,
         layers: list[int] | None = None,
         class_name: str | None = None,
         rules: Literal["deployable", "official"] = "deployable",

@@ -128,6 +128,7 @@ class BayesPFLModel(MethodModel):
         super().__init__(config)
         joint, width = self.sizes.embed_dim, self.sizes.vision.width
         self.layers = tuple(config.layers or ())
+        self.view = {"taps": self.layers}
         contexts = torch.empty(config.num_prompts, config.context_tokens, joint)
         states = torch.empty(2, config.num_prompts, config.state_tokens, joint)
         around = torch.tensor([0.5, -0.5]).reshape(2, 1, 1, 1)  # normal, anomalous
@@ -228,9 +229,8 @@ class BayesPFLModel(MethodModel):
 
     def look(self, images: Tensor) -> ImageFeatures:
         """Frozen features of ``images`` ``(B, 3, H, W)``."""
-        tower = self.load_clip().visual
-        tokens = tower(images, taps=self.layers)
-        return ImageFeatures(tower.project(tokens.cls), tokens.patches)
+        tokens = self.see(images)
+        return ImageFeatures(self.load_clip().visual.project(tokens.cls), tokens.patches)
 
     def speak(
         self, image: Tensor, noise: Noise, class_names: Sequence[str] | None

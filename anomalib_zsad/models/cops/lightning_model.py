@@ -57,6 +57,8 @@ class CoPS(ZeroShotMixin, AnomalibModule):
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
         seed: int | None = None,
+        cache: Literal["none", "memory", "disk"] = "none",
+        cache_dir: str | Path | None = None,
         neighbourhood: int = 5,
         reconstruction: bool = False,
         rules: Literal["deployable", "official"] = "deployable",

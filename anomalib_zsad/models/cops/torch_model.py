@@ -95,6 +95,7 @@ class CoPSModel(MethodModel):
 
     def __init__(self, config: CoPSConfig) -> None:
         super().__init__(config)
+        self.view = {"taps": (self.sizes.vision.layers,), "value_path_from": 1}
         width = self.sizes.embed_dim
         heads, deep_layers = config.num_heads or 1, config.deep_layers or 0  # a resolved config has numbers
         self.prompts = nn.Parameter(torch.empty(2, config.prompt_tokens, width).normal_(std=INIT_STD))
@@ -137,8 +138,7 @@ class CoPSModel(MethodModel):
 
         The released code leaves out ``ln_post`` on the class token.
         """
-        tower = self.load_clip().visual
-        tokens = tower(images, taps=(self.sizes.vision.layers,), value_path_from=1)
+        tower, tokens = self.load_clip().visual, self.see(images)
         return tower.project(tokens.cls, norm=False), tower.project(tokens.patches[0])
 
     def align(self, feature: Tensor, patches: Tensor, bias: Tensor) -> Alignment:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -31,6 +32,12 @@ class DAPOConfig(MethodConfig):
     }  # fmt: skip
     never_from_adapter: ClassVar[frozenset[str]] = MethodConfig.never_from_adapter | {"type_maps"}
 
+    cache: Literal["none", "memory", "disk"] = Field(
+        default="none",
+        description="Must stay ``none``: DAPO learns tokens inside the image tower, so that what the tower gives for a "
+        "picture changes with every step and cannot be kept.",
+    )
+    cache_dir: str | Path | None = Field(default=None, description="Not used, because ``cache`` is not.")
     layers: list[int] | None = Field(
         default=None,
         description="1-based image blocks whose patch tokens are used. ``None``: the four quarter points, which are "
@@ -84,6 +91,17 @@ class DAPOConfig(MethodConfig):
     epochs: int = Field(
         default=2, ge=1, description="Epochs of training when the trainer is given neither epochs, steps nor time."
     )
+
+    @field_validator("cache")
+    @classmethod
+    def _no_cache(cls, cache: str) -> str:
+        if cache != "none":
+            msg = (
+                "DAPO learns tokens inside the image tower, so what the tower gives for a picture changes with every "
+                "step and cannot be kept. Leave cache out; PromptMoE, BayesPFL, CoPS and PromptAD have it."
+            )
+            raise ValueError(msg)
+        return cache
 
     @field_validator("defect_types", mode="before")
     @classmethod

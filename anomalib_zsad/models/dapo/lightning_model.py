@@ -70,6 +70,8 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
         seed: int | None = None,
+        cache: Literal["none", "memory", "disk"] = "none",
+        cache_dir: str | Path | None = None,
         layers: list[int] | None = None,
         defect_types: list[str] | str | None = None,
         normal_word: str = "flawless",

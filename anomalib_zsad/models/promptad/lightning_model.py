@@ -68,6 +68,8 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
         seed: int | None = None,
+        cache: Literal["none", "memory", "disk"] = "none",
+        cache_dir: str | Path | None = None,
         layers: list[int] | None = None,
         width: int = 64,
         num_heads: int = 4,

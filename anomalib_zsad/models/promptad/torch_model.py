@@ -62,7 +62,7 @@ class PromptADModel(MethodModel):
     def __init__(self, config: PromptADConfig) -> None:
         super().__init__(config)
         sizes = self.sizes
-        self.layers = tuple(config.layers or ())
+        self.view = {"taps": tuple(config.layers or ()), "stop": True}
         signs = {"abnormal": 1, "normal": -1}
         self.branches = nn.ModuleDict({
             name: Branch(config, sizes.vision.width, sizes.embed_dim, sign)
@@ -144,8 +144,7 @@ class PromptADModel(MethodModel):
             class_names (Sequence[str] | None): Class word of each image. ``None``: all show the class that the config
                 describes.
         """
-        clip = self.load_clip()
-        tokens = clip.visual(images, taps=self.layers, stop=True).patches
+        tokens = self.see(images).patches
         names = [None] if class_names is None else class_names
         texts = self.texts(names).to(images)  # (B or 1, 2, C)
         maps = self._look(tokens, texts, self.prototypes(names, texts))

@@ -55,6 +55,8 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
         activation: Literal["recorded", "gelu", "quick_gelu"] = "recorded",
         image_size: int | None = None,
         seed: int | None = None,
+        cache: Literal["none", "memory", "disk"] = "none",
+        cache_dir: str | Path | None = None,
         layers: list[int] | None = None,
         patch_features: Literal["value_attention", "projection"] = "value_attention",
         class_name: str | None = "object",

@@ -55,6 +55,7 @@ class PromptMoEModel(MethodModel):
         projected = config.patch_features == "value_attention"
         visual_width = sizes.embed_dim if projected else sizes.vision.width
         self.layers = tuple(config.layers or ())
+        self.view = {"taps": self.layers, **({"value_path_from": self.layers[0]} if projected else {})}
         self.normal = nn.ModuleList(
             PromptMixture(config, visual_width, width, config.normal_tokens) for _ in self.layers
         )
@@ -93,14 +94,12 @@ class PromptMoEModel(MethodModel):
 
     def _look(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Patch features ``(B, layers, L, C)``, routers' guides ``layers x (B, 1 + L, D_x)``, global ``(B, C)``."""
-        tower = self.load_clip().visual
+        tower, tokens = self.load_clip().visual, self.see(images)
         if self.config.patch_features == "value_attention":
-            tokens = tower(images, taps=self.layers, value_path_from=self.layers[0])
             patches = [tower.project(patch) for patch in tokens.patches]
             global_feature = tower.project(tokens.cls)
             guides, guide_cls = patches, global_feature
         else:
-            tokens = tower(images, taps=self.layers)
             patches = [linear(patch) for linear, patch in zip(self.projections, tokens.patches, strict=True)]
             global_feature = tower.project(tokens.cls)
             guides, guide_cls = list(tokens.patches), tokens.cls
