@@ -46,12 +46,12 @@ def test_missing_data_is_named_and_the_report_is_there(tmp_path, capsys):
 def test_anomalibs_pipeline_runs_the_shipped_config(tmp_path, monkeypatch):
     content = yaml.safe_load((CONFIGS / "anomalib.yaml").read_text())
     job = content["benchmark"]
-    job["model"]["class_path"]["grid"] = ["CoPS", "PromptMoE"]
+    job["model"]["class_path"]["grid"] = ["CoPS", "DAPO"]
     job["model"]["init_args"] |= {"image_size": 56, "epochs": 1}
     job["data"]["init_args"] |= {"train_images": 16, "val_images": 16, "test_images": 16}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.chdir(tmp_path)
     Benchmark().run(Namespace(config=tmp_path / "small.yaml"))
     (table,) = (pd.read_csv(path) for path in tmp_path.glob("runs/benchmark/*/results.csv"))
-    assert list(table["model.class_path"]) == ["CoPS", "PromptMoE"]
+    assert list(table["model.class_path"]) == ["CoPS", "DAPO"]
     assert table[["image_AUROC", "pixel_PRO"]].notna().all(axis=None)

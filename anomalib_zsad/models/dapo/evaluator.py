@@ -111,7 +111,9 @@ class DefectTypeEvaluator(PerClassEvaluator):
     one-vs-rest AUROC and AP and the F1 of the likeliest class. Images have ours: the kind with the highest probability
     at any patch. ``type_*`` is a mean over the kinds and normal, as published, ``type_*_defects`` over the kinds alone,
     ``image_type_*`` is ours. Printed by class and by kind, and written with full precision to ``defect_types.csv``
-    and ``defect_types_by_kind.csv`` beside ``metrics.csv``; the means over classes are logged.
+    and ``defect_types_by_kind.csv`` beside ``metrics.csv``; the means over classes go to the loggers and into
+    ``trainer.callback_metrics``. What ``Engine.test`` returns are the six metrics that every model has: anomalib's
+    benchmark makes one table of it, which takes models with the same metrics only.
 
     Images of unknown or several kinds, and of kinds that are none of the model's words, are left out. Nothing is shown
     where no kind is known.
@@ -188,11 +190,10 @@ class DefectTypeEvaluator(PerClassEvaluator):
             console.print(_layout(by_kind, "The same at pixels by kind, mean over classes"))
             for line in (*remarks(self.products), f"full precision: {root / 'defect_types*.csv'}"):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for name, value in self.types.iloc[-1][[*PIXEL, *IMAGE]].dropna().items():
-            if trainer.barebones:
-                trainer.callback_metrics[name] = trainer.logged_metrics[name] = torch.tensor(value)
-            else:
-                pl_module.log(name, value)
+        means = {str(name): float(value) for name, value in self.types.iloc[-1][[*PIXEL, *IMAGE]].dropna().items()}
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in means.items()})
+        for logged in trainer.loggers:
+            logged.log_metrics(means, step=trainer.global_step)
 
 
 def products(samples: DataFrame, words: Sequence[str], *, every: bool = False) -> dict[str, Product]:
