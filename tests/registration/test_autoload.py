@@ -65,9 +65,12 @@ def write(root: Path, files: dict[str, str]) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     write(tmp_path, ANOMALIB)
-    for name in ("_anomalib_zsad_autoload.py", *(f"anomalib_zsad/{name}.py" for name in ("__init__", "plugin", "requirements"))):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "anomalib_zsad").mkdir()
+    for name in (
+        "_anomalib_zsad_autoload",
+        *(f"anomalib_zsad/{name}" for name in ("__init__", "plugin", "requirements")),
+    ):
+        shutil.copy(ROOT / f"{name}.py", tmp_path / f"{name}.py")
     # What all of ours share imports anomalib, so each of our modules may be the one that imports it first.
     write(tmp_path, {"anomalib_zsad/calibration.py": "from anomalib.metrics import Evaluator\nclass Calibration: ..."})
     write(tmp_path, {"anomalib_zsad/models/__init__.py": ""})
