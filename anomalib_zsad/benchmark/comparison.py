@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anomalib_zsad.benchmark.cells import Cell
 from anomalib_zsad.benchmark.literature import DataSet, Recipe, data_sets, recipe_of
-from anomalib_zsad.benchmark.plan import Cell, Plan
+from anomalib_zsad.benchmark.plan import Plan
 from anomalib_zsad.benchmark.results import Result
 from anomalib_zsad.metrics import Report
 
@@ -19,6 +20,7 @@ REASONS = {
     "other-image-size": "another input size",
     "fewer-epochs": "trained for fewer epochs",
     "more-epochs": "trained for more epochs",
+    "other-words": "other class words than the paper's",
     "other-settings": "an option of the method or the batch size differs from the published recipe",
     "other-training-data": "not trained on the data of this convention",
     "other-data": "no published data set, or not with these classes and numbers of images",
@@ -61,6 +63,8 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
             codes.append("other-backbone")
         if int(result.model.get("image_size", 0)) != recipe.image_size:
             codes.append("other-image-size")
+        if recipe.class_words not in {"", result.model.get("class_words")}:
+            codes.append("other-words")
         if cell.training is not None:
             codes += _trained_otherwise(cell, result, recipe)
     if cell.training is not None and source != _training_data(convention, _data_by_class(cell.plan, cell.test)):
@@ -72,9 +76,7 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
 
 def remarks(cell: Cell) -> list[str]:
     """Codes of :data:`REMARKS` that hold for a cell."""
-    import anomalib_zsad
-
-    rules = cell.method.ours and "rules" in getattr(anomalib_zsad, cell.method.class_path).config_class.model_fields
+    rules = cell.method.ours and "rules" in cell.method.config_class.model_fields
     return ["one-rule"] if rules and cell.rules == "deployable" else []
 
 
@@ -108,15 +110,16 @@ def _training_data(convention: str, tested: str) -> str:
 
 
 def _trained_otherwise(cell: Cell, result: Result, recipe: Recipe) -> Sequence[str]:
-    import anomalib_zsad
-
     config, origin = result.model.get("config", {}), result.model.get("origin", {})
     codes = []
     epochs = origin.get("epochs")  # released checkpoints do not say
     if epochs is not None and recipe.epochs is not None and epochs != recipe.epochs:
         codes.append("fewer-epochs" if epochs < recipe.epochs else "more-epochs")
-    schema = getattr(anomalib_zsad, cell.method.class_path).config_class
-    wanted = schema.resolve({"backbone": config["backbone"], "image_size": config["image_size"], **recipe.settings})
+    wanted = cell.method.config_class.resolve({
+        "backbone": config["backbone"],
+        "image_size": config["image_size"],
+        **recipe.settings,
+    })
     differing = [
         name for name, value in wanted.model_dump(mode="json").items()
         if name not in _EVALUATION and config[name] != value

@@ -90,6 +90,7 @@ class Recipe:
         image_size (int): Side of the input in pixels.
         epochs (int | None): Epochs of training, ``None`` for a method without training.
         train_batch_size (int | None): Images in a training batch.
+        class_words (str): Style of the class words, empty where the method has none or any will do.
         settings (Mapping[str, Any]): Options that differ from the model's defaults.
     """
 
@@ -101,6 +102,7 @@ class Recipe:
     image_size: int
     epochs: int | None
     train_batch_size: int | None
+    class_words: str
     settings: Mapping[str, Any]
 
 
@@ -146,6 +148,7 @@ def recipes() -> tuple[Recipe, ...]:
             int(row["image_size"]),
             _int(row["epochs"]),
             _int(row["train_batch_size"]),
+            row["class_words"],
             json.loads(row["settings"]),
         )
         for row in _rows("recipes.csv")

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import anomalib.models
+import open_clip
+import torch
 from anomalib import LearningType
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, WinClip
@@ -17,8 +20,9 @@ from anomalib.models.image.winclip import torch_model as winclip
 
 from anomalib_zsad.clip.sources import WeightsNotFoundError, find_weights, home
 from anomalib_zsad.data import ZeroShot
-from anomalib_zsad.data.sources import as_datamodules, classes_of
 from anomalib_zsad.metrics import PerClassEvaluator, Report, Row
+
+_CLIP = {"backbone": winclip.BACKBONE, "pretrained": winclip.PRETRAINED}
 
 
 def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | None = None) -> AnomalibModule:
@@ -29,7 +33,8 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
 
     Args:
         class_path (str): Class in ``anomalib.models``.
-        arguments (Mapping[str, Any]): Its arguments.
+        arguments (Mapping[str, Any]): Its arguments; for WinClip also ``backbone``, another of open_clip's CLIPs for
+            240 pixels or the JSON file of its configuration, and ``pretrained``, another tag, a file, or ``random``.
         thresholds (int | None): Bins of the pixel scores.
 
     Raises:
@@ -40,8 +45,12 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
     if not (isinstance(cls, type) and issubclass(cls, AnomalibModule)):
         msg = f"There is no model {class_path!r}, neither in anomalib_zsad nor in anomalib."
         raise ValueError(msg)  # noqa: TRY004 - of whatever type, the name is wrong
-    with _weights_of_winclip() if cls is WinClip else _nothing():
-        model = cls(**arguments, evaluator=PerClassEvaluator(thresholds), post_processor=False, visualizer=False)
+    own = dict(arguments)
+    clip = [own.pop(name, default) for name, default in _CLIP.items()] if cls is WinClip else []
+    with _clip_of_winclip(*clip) if clip else nullcontext():
+        model = cls(**own, evaluator=PerClassEvaluator(thresholds), post_processor=False, visualizer=False)
+    if clip:
+        model.model.backbone, model.model.pretrained = (Path(name).stem for name in clip)
     if model.learning_type != LearningType.ZERO_SHOT:
         msg = f"{class_path} is not zero-shot: it would have to see images of the tested objects first."
         raise ValueError(msg)
@@ -49,56 +58,59 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
 
 
 def test_other(
-    model: AnomalibModule, target: Any, test: Callable[[AnomalibDataModule], Report], loader: Mapping[str, Any]
+    model: AnomalibModule, arguments: Mapping[str, Any], test: Callable[[AnomalibDataModule], Report]
 ) -> tuple[Report, dict[str, Any]]:
     """Test a data set: WinClip class by class, each with its word, other models in one go.
 
     Args:
         model (AnomalibModule): What :func:`load_other` made.
-        target (Any): Data set, as :class:`~anomalib_zsad.data.ZeroShot` reads it.
+        arguments (Mapping[str, Any]): Those of :class:`~anomalib_zsad.data.ZeroShot`: the target, and how to read it.
         test (Callable[[AnomalibDataModule], Report]): The test loop.
-        loader (Mapping[str, Any]): Further arguments of ``ZeroShot``.
 
     Returns:
         tuple[Report, dict[str, Any]]: The metrics, and facts of the model.
     """
+    everything = ZeroShot(**arguments)
     if not isinstance(model, WinClip):
-        return test(ZeroShot(target=target, **loader)), {"method": type(model).__name__}
-    classes = classes_of(as_datamodules(target, "target"), None, "target")
-    named = bool(classes[0].datamodule.category)  # a data set of one class has no category to choose
+        return test(everything), {"method": type(model).__name__}
     rows: list[Row] = []
-    for one in classes:
-        model.class_name = one.class_name
-        model.model.setup(one.class_name)  # type: ignore[operator]
+    for category, word in everything.target_words.items():
+        model.class_name = word
+        model.model.setup(word)  # type: ignore[operator]
         model.is_setup = True  # or it would take the class word from the name of the datamodule
-        chosen: dict[str, Any] = {"target_categories": [one.category]} if named else {}
-        rows += test(ZeroShot(target=target, **chosen, **loader)).rows
-    facts = {"backbone": f"{model.model.backbone}/{winclip.PRETRAINED}", "image_size": "240"}
-    return Report(tuple(sorted(rows, key=lambda row: row.name))), {"method": "WinClip", **facts}
+        rows += test(ZeroShot(**{**arguments, "target_categories": [category]})).rows
+    facts = {
+        "method": "WinClip",
+        "backbone": f"{model.model.backbone}/{model.model.pretrained}",
+        "image_size": "240",
+        "class_words": everything.word_style,
+    }
+    return Report(tuple(sorted(rows, key=lambda row: row.name))), facts
 
 
 @contextmanager
-def _weights_of_winclip() -> Generator[None]:
+def _clip_of_winclip(backbone: str, pretrained: str) -> Generator[None]:
     """Let WinClip find its weights where all of this package's are found, or fail within seconds.
 
     It names no file but a tag, for which open_clip asks the network again and again.
     """
-    tag = winclip.PRETRAINED
+    if backbone.endswith(".json"):
+        open_clip.add_model_config(backbone)
+    name = Path(backbone).stem
     try:
-        winclip.PRETRAINED = str(find_weights(winclip.BACKBONE, tag))
+        weights = None if pretrained == "random" else str(find_weights(name, pretrained))
     except WeightsNotFoundError as error:
         msg = (
-            f"WinClip needs the CLIP {winclip.BACKBONE} with the weights {tag}, which are neither on this machine nor "
-            f"within reach of it. On a machine with network: anomalib-zsad weights fetch {winclip.BACKBONE} {tag}; "
+            f"WinClip needs the CLIP {name} with the weights {pretrained}, which are neither on this machine nor "
+            f"within reach of it. On a machine with network: anomalib-zsad weights fetch {name} {pretrained}; "
             f"copy the file to {home()}, or name another folder by ANOMALIB_ZSAD_HOME."
         )
         raise WeightsNotFoundError(msg) from error
+    before = winclip.BACKBONE, winclip.PRETRAINED
+    winclip.BACKBONE, winclip.PRETRAINED = name, weights
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # random weights, the same in every run
+            yield
     finally:
-        winclip.PRETRAINED = tag
-
-
-@contextmanager
-def _nothing() -> Generator[None]:
-    yield
+        winclip.BACKBONE, winclip.PRETRAINED = before

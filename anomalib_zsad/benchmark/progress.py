@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from statistics import fmean
 
 from anomalib_zsad.adapters import Adapter
-from anomalib_zsad.benchmark.plan import Cell, Training
+from anomalib_zsad.benchmark.cells import Cell, Training
 from anomalib_zsad.benchmark.results import Result, Results
 
 

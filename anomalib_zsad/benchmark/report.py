@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.comparison import REASONS, REMARKS
 from anomalib_zsad.benchmark.plan import Direction
 from anomalib_zsad.benchmark.results import write_whole
@@ -71,9 +72,10 @@ def _direction(tables: Tables, direction: Direction) -> str:
 
 def _facts(tables: Tables) -> list[str]:
     towers = sorted({
-        f"{entry.cell.label}: {entry.result.model.get('backbone', '')} at {entry.result.model.get('image_size', '')} px"
+        f"{entry.cell.label}: {model['backbone']} at {model.get('image_size', '')} px"
+        + (f", class words: {model['class_words']}" if model.get("class_words") else "")
         for entry in tables.entries
-        if entry.result and entry.result.model.get("backbone")
+        if entry.result and (model := entry.result.model).get("backbone")
     })
     seeds = ", ".join(map(str, tables.plan.seeds))
     runs = f"Seeds {seeds}; ± is the sample standard deviation over them." if len(tables.plan.seeds) > 1 else ""
@@ -144,7 +146,7 @@ def _comparisons(entries: list[Entry]) -> list[str]:
 def _missing(tables: Tables, problems: Mapping[str, Problem]) -> list[str]:
     """Cells without a result, those of one reason together."""
     cells: dict[Problem, list[str]] = {}
-    for cell in tables.plan.all_cells():
+    for cell in all_cells(tables.plan):
         if tables.results.get(cell.key) is None:
             cells.setdefault(problems.get(cell.key, Problem("not measured yet", "")), []).append(str(cell))
     if not cells:

@@ -21,9 +21,10 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch import seed_everything
 
 import anomalib_zsad
+from anomalib_zsad.benchmark.cells import Cell, Training, all_cells
 from anomalib_zsad.benchmark.clips import SharedClips
 from anomalib_zsad.benchmark.others import load_other, test_other
-from anomalib_zsad.benchmark.plan import Cell, Plan, Training
+from anomalib_zsad.benchmark.plan import Plan
 from anomalib_zsad.benchmark.progress import Progress
 from anomalib_zsad.benchmark.results import Result, Results
 from anomalib_zsad.clip.sources import WeightsNotFoundError
@@ -77,7 +78,7 @@ class Runner:
             dict[str, Problem]: Why a cell could not be measured, by its key.
         """
         problems: dict[str, Problem] = {}
-        cells = self.plan.all_cells()
+        cells = all_cells(self.plan)
         progress = Progress(cells, self.results)
         if progress.finished:
             self.say(f"{progress.finished} of {len(cells)} cells were measured before.")
@@ -135,8 +136,7 @@ class Runner:
         model = self._model(cell.method.class_path, {**cell.arguments, "weights": training.path})
         model.evaluator.thresholds = self.plan.thresholds
         target: Any = self.plan.data[cell.test].model_dump()
-        chosen: dict[str, Any] = {"target_categories": [training.left_out]} if training.left_out else {}
-        report = self._test(model, ZeroShot(target=target, **chosen, **self.plan.loader))
+        report = self._test(model, ZeroShot(target=target, **cell.data_arguments, **self.plan.loader))
         facts = {**model.describe(), "config": model.config.model_dump(mode="json"), "origin": dict(model.origin)}
         facts["origin"].pop("training_seconds", None)
         return report, facts
@@ -144,8 +144,8 @@ class Runner:
     def _test_other(self, cell: Cell) -> tuple[Report, dict[str, Any]]:
         with _named("weights-missing", WeightsNotFoundError):
             model = load_other(cell.method.class_path, cell.arguments, self.plan.thresholds)
-        target = self.plan.data[cell.test].model_dump()
-        return test_other(model, target, lambda datamodule: self._test(model, datamodule), self.plan.loader)
+        arguments = {"target": self.plan.data[cell.test].model_dump(), **cell.data_arguments, **self.plan.loader}
+        return test_other(model, arguments, lambda datamodule: self._test(model, datamodule))
 
     def _test(self, model: AnomalibModule, datamodule: AnomalibDataModule) -> Report:
         """The one test loop, for every model: anomalib's engine and the per-class evaluator.

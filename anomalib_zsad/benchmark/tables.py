@@ -12,9 +12,10 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
+from anomalib_zsad.benchmark.cells import Cell, cells_of
 from anomalib_zsad.benchmark.comparison import identify, reasons, remarks
 from anomalib_zsad.benchmark.literature import Number, find, recipes
-from anomalib_zsad.benchmark.plan import Cell, Direction, Plan
+from anomalib_zsad.benchmark.plan import Direction, Plan
 from anomalib_zsad.benchmark.results import Result, Results
 from anomalib_zsad.metrics import METRICS, Report
 
@@ -89,7 +90,7 @@ class Tables:
             self._entry(convention, direction, cells)
             for convention, directions in self.plan.conventions.items()
             for direction in directions
-            for cells in _grouped(self.plan.cells(direction))
+            for cells in _grouped(cells_of(self.plan, direction))
         ]
 
     def per_class(self) -> pd.DataFrame:
@@ -104,6 +105,7 @@ class Tables:
                 data=entry.cell.test,
                 backbone=entry.result.model.get("backbone", "") if entry.result else "",
                 image_size=entry.result.model.get("image_size", "") if entry.result else "",
+                class_words=entry.result.model.get("class_words", "") if entry.result else "",
             )
             for entry in self.entries
             for seed in entry.runs
@@ -130,6 +132,7 @@ class Tables:
                     "published": value.published,
                     "difference": value.difference,
                     "source": value.source,
+                    "class_words": entry.result.model.get("class_words", "") if entry.result else "",
                     "codes": " ".join(entry.codes),
                 }
                 for entry in self.entries
@@ -137,7 +140,7 @@ class Tables:
             ],
             columns=[
                 "convention", "method", "rules", "data", "metric", "mean", "std", "runs", "published", "difference",
-                "source", "codes",
+                "source", "class_words", "codes",
             ],
         )  # fmt: skip
 

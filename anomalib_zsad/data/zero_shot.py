@@ -156,7 +156,8 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
             words = {one.category: class_word_of(one.source, one.category, class_words) for one in everything}
             self._class_words = words
         else:
-            self.word_style = "folder, some replaced" if class_words else "folder"
+            styles = {getattr(one.datamodule, "class_words", "folder") for one in self._target_classes or classes}
+            self.word_style = " and ".join(sorted(styles)) + (", some replaced" if class_words else "")
             self._class_words = self._check_words(class_words or {}, everything)
         self._source_classes = self._without(classes, exclude_classes or [])
         self._refuse_same_objects()
@@ -267,6 +268,11 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
                     class_name=self._class_words.get(one.category, one.class_name),
                 )
         return parts
+
+    @property
+    def target_words(self) -> dict[str, str]:
+        """Class word of each category of the target."""
+        return {one.category: self._class_words.get(one.category, one.class_name) for one in self._target_classes}
 
     def target_training_data(self) -> ZeroShotDataset:
         """Images of the target's training split, for few-shot use; training itself never sees them."""

@@ -26,3 +26,16 @@ def write_plan(folder: Path, **fields) -> Path:
 def folders(parts) -> dict[str, dict]:
     """The two generated objects as data sets of a plan."""
     return {name: {"class_path": "Folder", "init_args": arguments} for name, arguments in parts.items()}
+
+
+@pytest.fixture
+def small_winclip(tmp_path) -> Path:
+    """The configuration of a CLIP that is small enough for WinClip to take no seconds a picture."""
+    sizes = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 240, "layers": 1, "width": 64, "patch_size": 48},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    path = tmp_path / "winclip-small.json"
+    path.write_text(json.dumps(sizes))
+    return path

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from anomalib_zsad import BayesPFL, CoPS
+from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.comparison import REASONS
 from anomalib_zsad.benchmark.plan import read_plan
 from anomalib_zsad.benchmark.report import write_report
@@ -27,11 +28,11 @@ def measured(class_path, value=0.9, less=0):
     return Report((Row("c", normal - less, anomalous, dict.fromkeys(METRICS, value)), *rows))
 
 
-def finish(plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/openai", **config):
+def finish(plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/openai", words="bayes_pfl", **config):
     """Write every cell of a plan."""
     results = Results(plan.output / "cells")
-    for cell in plan.all_cells():
-        model = {"backbone": backbone, "image_size": "518"}
+    for cell in all_cells(plan):
+        model = {"backbone": backbone, "image_size": "518", "class_words": words}
         if cell.training is not None:
             schema = {"BayesPFL": BayesPFL, "CoPS": CoPS}[cell.method.class_path].config_class
             model["config"] = schema.resolve({**cell.arguments, **config}).model_dump(mode="json")
@@ -97,6 +98,7 @@ def test_published_numbers_stand_beside_the_same_experiment(make):
         ("fewer-epochs", {"epochs": 2}),
         ("more-epochs", {"epochs": 40}),
         ("other-settings", {"num_prompts": 2}),
+        ("other-words", {"words": "folder"}),
         ("other-data", {"less": 1}),
     ],
 )
@@ -130,7 +132,7 @@ def test_a_recipe_may_depend_on_the_training_data(make, tmp_path):
 def test_the_report_has_everything_in_words(make, tmp_path):
     plan = make(seeds=[0, 1])
     tables = finish(plan, value=0.8)
-    lost = plan.all_cells()[-1]
+    lost = all_cells(plan)[-1]
     tables.results.path(lost.key).unlink()
     problems = {lost.key: Problem("weights-missing", "Fetch them | first.")}
     paths = write_report(tables, problems, plan.output)
@@ -138,9 +140,11 @@ def test_the_report_has_everything_in_words(make, tmp_path):
     text = (plan.output / "report.md").read_text()
     assert "| BTAD | 80.5 ± 0.7 / 80.5 ± 0.7 / 80.5 ± 0.7 |" in text
     assert "80.5 (93.2, -12.7)" in text
+    assert "* BayesPFL: ViT-L-14-336/openai at 518 px, class words: bayes_pfl" in text
     assert "* `one-rule`: one rule for all data sets" in text
     assert f"* `weights-missing` Fetch them | first.: {lost}" in text
     per_class = pd.read_csv(plan.output / "results.csv", keep_default_na=False)
+    assert set(per_class.class_words) == set(pd.read_csv(plan.output / "summary.csv").class_words) == {"bayes_pfl"}
     assert len(per_class[(per_class.method == "BayesPFL") & (per_class.data == "VisA")]) == (2 * 2 - 1) * (
         12 + 1
     )  # one is lost
@@ -151,7 +155,7 @@ def test_the_report_has_everything_in_words(make, tmp_path):
 def test_runs_that_are_missing_are_counted(make):
     plan = make(seeds=[0, 1], methods={"BayesPFL": {"train_batch_size": 32}})
     tables = finish(plan)
-    cell = next(cell for cell in plan.all_cells() if cell.test == "BTAD" and cell.training.seed == 1)
+    cell = next(cell for cell in all_cells(plan) if cell.test == "BTAD" and cell.training.seed == 1)
     tables.results.path(cell.key).unlink()
     folder = plan.output
     write_report(tables, {}, folder)
@@ -164,7 +168,7 @@ def test_a_leave_one_out_run_counts_when_all_its_categories_are_there(make):
     direction = {"train": "BTAD", "leave_one_out": True, "test": ["BTAD"]}
     plan = make(conventions={"leave-one-out": [direction]}, methods={"BayesPFL": None}, seeds=[0, 1])
     results = Results(plan.output / "cells")
-    cells = plan.all_cells()
+    cells = all_cells(plan)
     for cell in cells[:-1]:
         row = Row(cell.training.left_out, 2, 3, dict.fromkeys(METRICS, 0.1 * int(cell.training.left_out)))
         config = BayesPFL.config_class.resolve({}).model_dump(mode="json")

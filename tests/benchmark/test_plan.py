@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.plan import read_plan
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "benchmark"
@@ -27,7 +28,7 @@ def plan(tmp_path: Path, **fields):
 
 
 def names(one):
-    return [str(cell) for cell in one.all_cells()]
+    return [str(cell) for cell in all_cells(one)]
 
 
 def test_a_cell_for_each_method_seed_rule_set_and_data_set(tmp_path):
@@ -45,7 +46,7 @@ def test_a_cell_for_each_method_seed_rule_set_and_data_set(tmp_path):
 def test_conventions_share_what_is_the_same_experiment(tmp_path):
     swap_a, swap_b = {"train": "MVTec AD", "test": ["VisA"]}, {"train": "VisA", "test": ["MVTec AD"]}
     both = {"A": [{"train": "VisA"}, swap_a], "B": [{"train": "MVTec AD"}, swap_b]}
-    cells = plan(tmp_path, conventions=both).all_cells()
+    cells = all_cells(plan(tmp_path, conventions=both))
     assert len(cells) == 4  # two ways between the two, and BTAD twice; not six
     assert len({cell.training.key for cell in cells}) == 2
 
@@ -53,7 +54,7 @@ def test_conventions_share_what_is_the_same_experiment(tmp_path):
 def test_arguments_by_training_data_and_official_target(tmp_path):
     methods = {"CoPS": {"rules": ["official"], "trained_on": {"MVTec AD": {"neighbourhood": 3}}}}
     swapped = {"A": [{"train": "VisA"}, {"train": "MVTec AD", "test": ["VisA"]}]}
-    by_test = {cell.test: cell for cell in plan(tmp_path, methods=methods, conventions=swapped).all_cells()}
+    by_test = {cell.test: cell for cell in all_cells(plan(tmp_path, methods=methods, conventions=swapped))}
     assert by_test["VisA"].arguments == {
         "neighbourhood": 3, "seed": 0, "rules": "official", "official_target": "visa",
     }  # fmt: skip
@@ -68,6 +69,8 @@ def test_arguments_by_training_data_and_official_target(tmp_path):
         ({"output": "elsewhere"}, False, False),
         ({"methods": {"CoPS": {"init_args": {"learning_rate": 0.001}}}}, False, False),  # the default, spelt out
         ({"thresholds": 1024}, False, True),
+        ({"class_words": "object"}, True, True),
+        ({"methods": {"CoPS": {"class_words": "filo"}}}, True, True),
         ({"trainer": {"precision": "bf16-mixed"}}, True, True),
         ({"seeds": [1]}, True, True),
         ({"methods": {"CoPS": {"train_batch_size": 4}}}, True, True),
@@ -76,7 +79,7 @@ def test_arguments_by_training_data_and_official_target(tmp_path):
     ],
 )
 def test_a_name_changes_with_what_determines_the_figure(tmp_path, change, trains_anew, tests_anew):
-    before, after = plan(tmp_path).all_cells()[0], plan(tmp_path, **change).all_cells()[0]
+    before, after = all_cells(plan(tmp_path))[0], all_cells(plan(tmp_path, **change))[0]
     assert (before.key != after.key) == tests_anew
     assert (before.training.key != after.training.key) == trains_anew
 
@@ -85,20 +88,33 @@ def test_adapters_replace_trainings(tmp_path):
     path = tmp_path / "one.safetensors"
     path.write_bytes(b"first")
     one = {"CoPS": {"adapters": {"VisA": str(path)}}}
-    cell, *others = plan(tmp_path, methods=one, seeds=[3, 4]).all_cells()
+    cell, *others = all_cells(plan(tmp_path, methods=one, seeds=[3, 4]))
     assert {other.training.seed for other in others} == {3}  # one file is one run
     assert cell.training.path == path
     path.write_bytes(b"second")
-    assert plan(tmp_path, methods=one, seeds=[3, 4]).all_cells()[0].key != cell.key
+    assert all_cells(plan(tmp_path, methods=one, seeds=[3, 4]))[0].key != cell.key
     several = {"CoPS": {"adapters": {"VisA": "{seed}.safetensors"}}}
-    cells = plan(tmp_path, methods=several, seeds=[3, 4]).all_cells()
+    cells = all_cells(plan(tmp_path, methods=several, seeds=[3, 4]))
     assert {str(cell.training.path) for cell in cells} == {"3.safetensors", "4.safetensors"}
+
+
+def test_a_style_of_class_words_is_for_all_methods_but_those_with_their_own(tmp_path):
+    methods = {"BayesPFL": {"class_words": "bayes_pfl"}, "PromptAD": None, "WinClip": None}
+    cells = {cell.label: cell for cell in all_cells(plan(tmp_path, class_words="object", methods=methods))}
+    assert {label: cell.data_arguments for label, cell in cells.items()} == {
+        "BayesPFL": {"class_words": "bayes_pfl"},
+        "PromptAD": {"class_words": "object"},
+        "WinClip": {"class_words": "object"},
+    }
+    assert cells["PromptAD"].training.data_arguments["class_words"] == "object"
+    assert all_cells(plan(tmp_path))[0].data_arguments == {}  # the data sets say
 
 
 def test_leave_one_out_trains_without_each_category(tmp_path):
     direction = {"train": "BTAD", "leave_one_out": True, "auxiliary": {"max_anomalies_per_class": 1}}
-    cells = plan(tmp_path, conventions={"leave-one-out": [direction]}).all_cells()
+    cells = all_cells(plan(tmp_path, conventions={"leave-one-out": [direction]}))
     assert [cell.training.left_out for cell in cells] == ["01", "02", "03"]
+    assert cells[1].data_arguments == {"target_categories": ["02"]}
     assert cells[1].training.data_arguments == {
         "train_batch_size": 8, "seed": 0, "max_anomalies_per_class": 1, "exclude_classes": ["02"],
     }  # fmt: skip
@@ -113,6 +129,11 @@ def test_leave_one_out_trains_without_each_category(tmp_path):
         ({"methods": {"CoPS": {"epochs": 3}}}, r"methods.CoPS.epochs: Extra inputs are not permitted"),
         ({"seeds": []}, "give one or several different"),
         ({"thresholds": 1}, "thresholds: Input should be greater"),
+        (
+            {"class_words": "klingon"},
+            r"class_words: There is no style of words 'klingon'; choose from object, folder, ",
+        ),
+        ({"methods": {"CoPS": {"class_words": "klingon"}}}, r"methods.CoPS.class_words: There is no style"),
     ],
 )
 def test_mistakes_are_named(tmp_path, fields, message):
@@ -131,7 +152,7 @@ def test_a_file_that_is_no_plan_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["field", "small", "leave_one_out"])
 def test_shipped_plans_are_sound(name):
     one = read_plan(CONFIGS / f"{name}.yaml")
-    cells = one.all_cells()
+    cells = all_cells(one)
     if name == "field":
         assert len(one.data) == 24
         per_method = Counter((cell.label, cell.rules) for cell in cells)

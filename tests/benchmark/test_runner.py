@@ -3,7 +3,6 @@
 
 """Real runs at small size: figures, what is shared, what is skipped, what fails alone."""
 
-import json
 import os
 
 import pandas as pd
@@ -13,6 +12,7 @@ from anomalib.engine import Engine
 from anomalib.models.image.winclip import torch_model as winclip
 
 from anomalib_zsad import BayesPFL, PromptMoE, ZeroShot
+from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.clips import SharedClips
 from anomalib_zsad.benchmark.others import load_other
 from anomalib_zsad.benchmark.plan import read_plan
@@ -85,7 +85,7 @@ def test_a_second_run_measures_nothing_again(bench, capsys, monkeypatch):
 
 def test_a_damaged_cell_is_named(bench, tmp_path):
     plan = read_plan(bench, tmp_path)
-    key = plan.all_cells()[0].key
+    key = all_cells(plan)[0].key
     results = Results(tmp_path / "cells")
     (tmp_path / "cells").mkdir()
     results.path(key).write_text('{"rows": [')
@@ -108,45 +108,18 @@ def test_clip_is_read_once_and_its_tensors_are_shared():
         assert alone.model.load_clip().sha256() == clip.sha256()
 
 
-def test_winclip_runs_in_the_same_loop(folders, tmp_path, monkeypatch, capsys):
-    """With a small tower in place of its own, which takes seconds a picture."""
-    import open_clip
-
-    sizes = {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 240, "layers": 1, "width": 64, "patch_size": 48},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
-    (tmp_path / "winclip-small.json").write_text(json.dumps(sizes))
-    open_clip.add_model_config(tmp_path)
-    monkeypatch.setattr(winclip, "BACKBONE", "winclip-small")
-    file = tmp_path / "small.pt"
-    monkeypatch.setattr("anomalib_zsad.benchmark.others.find_weights", lambda backbone, tag: file)
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model("winclip-small").state_dict(), file)
-    surfaces = {
-        "class_path": "SyntheticSurfaces",
-        "init_args": {
-            "classes": ["wood", "pill"],
-            "test_classes": ["wood", "pill"],
-            "image_size": 64,
-            "test_images": 8,
-        },
-    }
-    path = write_plan(
-        tmp_path,
-        data={**folders, "surfaces": surfaces},
-        methods={"WinClip": None},
-        conventions={"A": [{"train": "washer", "test": ["gasket", "surfaces"]}]},
-    )
-    assert run_benchmark(path)
-    table = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert list(table[table.data == "surfaces"]["class"]) == ["pill", "wood", "mean"]
-    assert list(table[table.data == "gasket"]["class"]) == ["gasket", "mean"]
-    assert table[list(METRICS)].notna().all(axis=None)
-    assert set(table.backbone) == {"winclip-small/laion400m_e31"}
-    assert "small.pt" not in winclip.PRETRAINED
-    assert "[2/2]" in capsys.readouterr().out
+def test_winclip_takes_another_clip_by_its_file_and_names_it(tmp_path, small_winclip):
+    """A file is found like any other weights, and what anomalib has set is as before."""
+    file = tmp_path / "mine.pt"
+    before = winclip.BACKBONE, winclip.PRETRAINED
+    model = load_other("WinClip", {"backbone": str(small_winclip), "pretrained": "random", "class_name": "nut"})
+    torch.save(model.model.clip.state_dict(), file)
+    again = load_other("WinClip", {"backbone": str(small_winclip), "pretrained": str(file)})
+    assert (model.model.backbone, model.model.pretrained, again.model.pretrained) == ("winclip-small", "random", "mine")
+    for one, other in zip(model.model.clip.parameters(), again.model.clip.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert model.class_name == "nut"
+    assert before == (winclip.BACKBONE, winclip.PRETRAINED)
 
 
 def test_only_zero_shot_models_run_without_training():
