@@ -126,9 +126,9 @@ class FeatureCache:
         keys = [hashlib.sha256(image.numpy().data).hexdigest() for image in images.float().cpu().contiguous()]
         tables = {key: self.store.get(key) for key in keys}
         self.hits = sum(tables[key] is not None for key in keys)
-        unknown = [index for index, key in enumerate(keys) if tables[key] is None]
+        unknown = {key: index for index, key in enumerate(keys) if tables[key] is None}
         if unknown:
-            seen = look(images[unknown])
+            seen = look(images[list(unknown.values())])
             rows = torch.cat([seen.cls[:, None], *seen.patches], dim=1)
             half = rows.half().cpu()
             if not half.isfinite().all():
@@ -137,9 +137,9 @@ class FeatureCache:
                     "kept. Train with cache='none'."
                 )
                 raise OverflowError(msg)
-            for index, table in zip(unknown, half.numpy(), strict=True):
-                tables[keys[index]] = table
-                self._keep(keys[index], table)
+            for key, table in zip(unknown, half.numpy(), strict=True):
+                tables[key] = table
+                self._keep(key, table)
         stacked = torch.stack([torch.from_numpy(tables[key]) for key in keys]).to(images)
         cls, *patches = stacked.split(self.sections, dim=1)
         return VisionOutput(cls[:, 0], tuple(patches))
