@@ -42,10 +42,12 @@ class Attention(nn.Module):
         q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         return self._split(q), self._split(k), self._split(v)
 
-    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
-        """Query-key-value attention of ``x`` ``(B, L, D)``."""
+    def forward(self, x: Tensor, *, visible: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """Query-key-value attention of ``x`` ``(B, L, D)``; arguments as :meth:`Block.forward`."""
         q, k, v = self._qkv(x)
-        return self._merge(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+        if at is not None:
+            q = q.gather(2, at[:, None, :, None].expand(-1, self.heads, -1, q.shape[-1]))
+        return self._merge(F.scaled_dot_product_attention(q, k, v, attn_mask=visible))
 
     def dual(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor]:
         """Query-key-value attention of the first ``queries`` tokens (by default all) and value-value attention.
@@ -83,9 +85,19 @@ class Block(nn.Module):
         self.mlp = MLP(width, activation)
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
-        """One step of the plain path, ``(B, L, D)`` to ``(B, L, D)``."""
-        x = x + self.attn(self.ln_1(x), causal=causal)
+    def forward(self, x: Tensor, *, visible: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """One step of the plain path.
+
+        Args:
+            x (Tensor): ``(B, L, D)``.
+            visible (Tensor | None): ``(Q, L)`` or ``(B, 1, Q, L)``, true where a query sees a token; all by default.
+            at (Tensor | None): ``(B, Q)`` positions of the tokens that are carried on; all by default.
+
+        Returns:
+            Tensor: ``(B, Q, D)``.
+        """
+        attended = self.attn(self.ln_1(x), visible=visible, at=at)
+        x = attended + (x if at is None else x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])))
         return x + self.mlp(self.ln_2(x))
 
     def dual(self, x: Tensor, value: Tensor, keep: int | None = None) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,7 @@ class TextTower(nn.Module):
         *,
         before_block: BeforeBlock | None = None,
         causal: bool = True,
+        shared: int = 0,
     ) -> Tensor:
         """Encode prompts given as embeddings.
 
@@ -78,8 +80,11 @@ class TextTower(nn.Module):
             eot (int | Sequence): Position that is read: one for all prompts, or (nested) integers that broadcast
                 against the leading dimensions of ``prompts``. Plain numbers, so that the length is known when a graph
                 is exported. Counted in the stream that leaves the last block.
-            before_block (BeforeBlock | None): Edits the stream ``(N, L, W)`` before a block.
+            before_block (BeforeBlock | None): Edits the stream ``(N, L, W)`` before a block. With ``shared``, the
+                stream holds the shared tokens once, then the other tokens of one prompt after the other.
             causal (bool): Attend to earlier tokens only, as CLIP was trained.
+            shared (int): Number of first tokens that are the same in all prompts along the last leading dimension. A
+                causal tower makes the same of them in each, so they are encoded once.
 
         Returns:
             Tensor: ``(..., C)`` text features, not normalised.
@@ -91,18 +96,35 @@ class TextTower(nn.Module):
             msg = f"The prompt has {length} tokens, the text tower has {len(self.positional_embedding)} positions."
             raise ValueError(msg)
         x = prompts[..., :length, :] + self.positional_embedding[:length]
-        x = x.reshape(-1, length, width)
+        if shared:  # tokens of the prompts, one after the other, behind the tokens that they share
+            prompts_in_row, own = leading[-1], length - shared
+            x = torch.cat([x[..., 0, :shared, :], x[..., shared:, :].flatten(-3, -2)], dim=-2)
+        else:
+            prompts_in_row, own = 1, 0
+        x = x.reshape(-1, x.shape[-2], width)
+        read = torch.tensor(eot, device=x.device).expand(leading).reshape(-1, prompts_in_row)
+        read = read + own * torch.arange(prompts_in_row, device=x.device)
+
+        visible: Tensor | None = None
+        last = len(self.transformer.resblocks) - 1
         for index, block in enumerate(self.transformer):
             if before_block is not None:
                 x = before_block(index, x)
-            x = block(x, causal=causal)
-        x = x.reshape(*leading, *x.shape[-2:])
-        if isinstance(eot, int):
-            read = x[..., eot, :]
-        else:
-            where = torch.tensor(eot, device=x.device).expand(leading)[..., None, None]
-            read = x.gather(-2, where.expand(*leading, 1, width)).squeeze(-2)
-        return self.ln_final(read) @ self.text_projection
+            if causal and (visible is None or len(visible) != x.shape[1]):
+                sight = _sight(x.shape[1] - own * prompts_in_row, own, prompts_in_row)
+                visible = torch.tensor(sight, device=x.device)
+            if index < last:
+                x = block(x, visible=visible)
+            else:  # of the last block, only what is read is needed
+                x = block(x, visible=None if visible is None else visible[read][:, None], at=read)
+        return self.ln_final(x.reshape(*leading, width)) @ self.text_projection
+
+
+@lru_cache(maxsize=64)
+def _sight(shared: int, own: int, prompts: int) -> np.ndarray:
+    """Which token sees which ``(T, T)``: those before it, but for the own tokens of other prompts."""
+    prompt = np.repeat(np.arange(prompts + 1), [shared, *[own] * prompts])  # 0: shared
+    return np.tri(len(prompt), dtype=bool) & ((prompt == 0) | (prompt == prompt[:, None]))
 
 
 def assemble_prompts(
