@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading one image through the data set it belongs to, with errors that name the file.
 
-anomalib reads images with Pillow and converts them to RGB. What that means for formats that are not RGB:
+anomalib reads images with Pillow and converts them to RGB. The rules are those of :mod:`anomalib_zsad.deploy.pictures`,
+so that a score in training and test is the score that :class:`~anomalib_zsad.Detector` gives:
 
 ===================  ================================================================================================
 grey, 1 bit          the one channel three times
 palette              the colours of the palette
 RGBA, grey + alpha   the alpha channel is dropped, nothing is blended: what lies under transparent pixels shows
 CMYK, YCbCr, Lab     Pillow's conversion, no colour profile
-16 or 32 bit         **refused here**: Pillow cuts values at 255 instead of scaling them, so that such an image comes
-                     out (nearly) all white and every score is meaningless
+16 bit grey          scaled by the file's depth. anomalib's own reader would cut values at 255, so that such an image
+                     comes out (nearly) all white; it still does so where anomalib reads without this package's data
+                     sets (a plain ``Folder`` in test, ``PredictDataset``)
+32 bit               refused: such a file does not say what white is
 ===================  ================================================================================================
 
 The result is float32 in [0, 1] with three channels. EXIF rotation is not applied, to image and mask alike.
@@ -18,12 +21,15 @@ The result is float32 in [0, 1] with three channels. EXIF rotation is not applie
 
 from __future__ import annotations
 
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
+import torch
 from anomalib.data import AnomalibDataset, ImageItem
-from PIL import Image
+from torchvision.tv_tensors import Image
 
-_CUT_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+from anomalib_zsad.deploy.pictures import SUFFIXES, UnreadableImageError, is_deep, open_file, read
 
 
 def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
@@ -37,22 +43,22 @@ def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
         ImageItem: Image ``(3, H, W)`` in [0, 1] and mask ``(H, W)`` or ``None``.
 
     Raises:
-        OSError: If image or mask cannot be read, or would be misread; the message names the file.
+        OSError: If image or mask cannot be read; the message names the file.
         ValueError: If image and mask differ in size; the message names both files.
     """
     sample = dataset.samples.iloc[index]
     image_path, mask_path = sample.image_path, sample.get("mask_path")
     mask_paths = mask_path if isinstance(mask_path, list) else [mask_path] if isinstance(mask_path, str) else []
-    _refuse_cut_values(image_path)
+    roles = [("image", image_path), *(("mask", path) for path in mask_paths if path)]
+    deep, *_ = (_check(role, path) for role, path in roles)
     try:
         item: Any = dataset[index]
+        if deep:
+            item.image = Image(torch.from_numpy(read(image_path).pixels))
     except Exception as error:  # what Pillow's decoders raise is an open list
-        for role, path in (("image", image_path), *(("mask", path) for path in mask_paths if path)):
-            if (fault := _fault(path)) is not None:
-                msg = f"Cannot read {role} {path}: {fault}. Replace or remove the file."
-                raise OSError(msg) from error
-        msg = f"Cannot read image {image_path} with its mask {mask_path}: {error}"
-        raise OSError(msg) from error
+        faults = ((role, path, _fault(path)) for role, path in roles)
+        role, path, fault = next(filter(itemgetter(2), faults), ("image", image_path, error))
+        raise _unreadable(role, path, fault or error) from error
 
     if item.gt_mask is not None and item.gt_mask.shape[-2:] != item.image.shape[-2:]:
         (mask_height, mask_width), (height, width) = item.gt_mask.shape[-2:], item.image.shape[-2:]
@@ -64,25 +70,26 @@ def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
     return item
 
 
-def _fault(path: str) -> Exception | None:
-    """What keeps Pillow from decoding a file, or ``None``."""
+def _check(role: str, path: str) -> bool:
+    """Refuse what must not be opened or would be misread; returns whether the image is a deep one."""
+    if Path(path).suffix.lower() not in SUFFIXES:  # the data set has a reader of its own
+        return False
     try:
-        with Image.open(path) as image:
+        with open_file(Path(path)) as image:
+            return is_deep(image)
+    except UnreadableImageError as error:
+        raise _unreadable(role, path, error) from error
+
+
+def _fault(path: str) -> Exception | None:
+    """What keeps an image or a mask from being decoded, or ``None``."""
+    try:
+        with open_file(Path(path)) as image:
             image.load()
     except Exception as error:  # noqa: BLE001
         return error
     return None
 
 
-def _refuse_cut_values(path: str) -> None:
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-    except Exception:  # noqa: BLE001 - the data set's reader may know the format, or else it says what is wrong
-        return
-    if mode in _CUT_MODES:
-        msg = (
-            f"Image {path} has 16 or 32 bits per channel (mode {mode}), which anomalib would cut to 8 bits instead of "
-            "scaling. Convert it to 8 bits first, with one scale for all images."
-        )
-        raise OSError(msg)
+def _unreadable(role: str, path: str, reason: Exception) -> OSError:
+    return OSError(f"Cannot read {role} {path}: {reason}. Replace or remove the file.")

@@ -8,19 +8,25 @@ grey, 1 bit, palette         three channels
 alpha                        dropped, nothing is blended: what lies under transparent pixels shows
 CMYK, YCbCr                  Pillow's conversion, no colour profile
 16 bit grey                  scaled by the file's depth (65535; 4095 in a TIFF of 12 bits), whatever the brightest value
+16 bit colour                the upper 8 bits, as Pillow reads it
 32 bit, floating point       refused: such a file does not say what white is
 several frames               the first one, with a note
 EXIF rotation                not applied, with a note: the model gets the same pixels as in training and in anomalib
-another format than named    the content counts, not the suffix
+another format than named    the content counts, not the suffix; formats other than those of photographs are refused
 ===========================  ========================================================================================
+
+:mod:`anomalib_zsad.data.reading` reads the images of training and test by the same rules, from here where anomalib
+would read something else.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,10 @@ from PIL import Image, UnidentifiedImageError
 _NAMES = "avif|bmp|dib|gif|jfif|jp2|jpe|jpeg|jpg|mpo|pbm|pgm|png|pnm|ppm|tif|tiff|webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split("|"))
 """What counts as an image in a folder, in upper or lower case."""
+
+# Others are not looked at, whatever a file is called: for some of them Pillow runs programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+_DEEP_MODES = frozenset({"I", "F"})  # and I;16 in its byte orders
 
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
@@ -78,7 +88,8 @@ def read(source: Any) -> Picture:
     if isinstance(source, str | os.PathLike):
         return _from_file(Path(source))
     if isinstance(source, Image.Image):
-        pixels, note = _from_pil(source)
+        with _reasons():
+            pixels, note = _from_pil(source)
         return Picture(pixels, note=note)
     if hasattr(source, "detach"):  # a tensor; PyTorch need not be imported to see that
         tensor = source.detach().cpu()
@@ -93,13 +104,43 @@ def read(source: Any) -> Picture:
     raise TypeError(msg)
 
 
-def _from_file(path: Path) -> Picture:
+def open_file(path: Path) -> Image.Image:
+    """Open an image file without decoding it.
+
+    Raises:
+        UnreadableImageError: With the reason.
+    """
+    with _reasons():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            msg = "not a regular file"
+            raise UnreadableImageError(msg)
+        if not status.st_size:
+            msg = "the file is empty"
+            raise UnreadableImageError(msg)
+        return Image.open(path, formats=_formats())
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has more than 8 bits per channel, which Pillow would cut instead of scaling."""
+    return image.mode in _DEEP_MODES or image.mode.startswith("I;16")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def _reasons() -> Generator[None]:
+    """Turn whatever Pillow raises into an :class:`UnreadableImageError`."""
     try:
-        return _decode(path)
+        yield
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        msg = "not an image, or of a format that Pillow does not read"
+        msg = "not an image, or of a format that is not read"
         raise UnreadableImageError(msg) from error
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from error
@@ -108,15 +149,8 @@ def _from_file(path: Path) -> Picture:
         raise UnreadableImageError(msg) from error
 
 
-def _decode(path: Path) -> Picture:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-        msg = "not a regular file"
-        raise UnreadableImageError(msg)
-    if not status.st_size:
-        msg = "the file is empty"
-        raise UnreadableImageError(msg)
-    with Image.open(path) as image:
+def _from_file(path: Path) -> Picture:
+    with open_file(path) as image, _reasons():
         pixels, note = _from_pil(image)
     return Picture(pixels, path, note)
 
@@ -129,7 +163,7 @@ def _from_pil(image: Image.Image) -> tuple[np.ndarray, str]:
     turn = _ROTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     if turn:
         notes.append(f"not turned by {turn} as EXIF asks")
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+    if is_deep(image):
         white = _white(image)
         values = np.asarray(image)
         if values.max() < white / 16:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_zsad.data import ZeroShotDataset
 from anomalib_zsad.data.datasets import parts_of
+from anomalib_zsad.deploy.pictures import read
 
 
 def dataset_of(arguments):
@@ -55,14 +56,29 @@ def test_alpha_is_dropped_not_blended(folder):
     assert torch.allclose(item.image, torch.from_numpy(GREY / 255).float().expand(3, -1, -1))
 
 
-@pytest.mark.parametrize(("pixels", "suffix"), [
-    (GREY.astype(np.uint16) * 256, "png"),
-    (GREY.astype(np.int32) * 256, "tif"),
-    (GREY.astype(np.float32) / 256, "tif"),
-])  # fmt: skip
-def test_deep_images_are_refused(folder, pixels, suffix):
-    with pytest.raises(OSError, match=r"normal/0\.png has 16 or 32 bits per channel .* Convert it to 8 bits"):
-        one_image(folder, Image.fromarray(pixels), suffix)[0]
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_as_the_detector_scales_them(folder, suffix):
+    deep = GREY.astype(np.uint16) * 256 + 7
+    item = one_image(folder, Image.fromarray(deep), suffix)[0]
+    assert torch.allclose(item.image, torch.from_numpy(deep / 65535).float().expand(3, -1, -1))
+    assert torch.equal(item.image, torch.from_numpy(read(item.image_path).pixels))
+
+
+@pytest.mark.parametrize("pixels", [GREY.astype(np.int32) * 256, GREY.astype(np.float32) / 256])
+def test_images_that_do_not_say_what_white_is_are_refused(folder, pixels):
+    with pytest.raises(OSError, match=r"Cannot read image .*normal/0\.png: 32 bits .* convert it to 8 or 16 bits"):
+        one_image(folder, Image.fromarray(pixels), "tif")[0]
+
+
+def test_a_mask_of_any_depth_is_a_mask(folder, tmp_path):
+    arguments = folder()
+    path = tmp_path / "parts" / "masks" / "scratch" / "1.png"
+    with Image.open(path) as image:
+        marked = np.asarray(image) > 0
+    Image.fromarray(marked.astype(np.uint16) * 9).save(path)
+    dataset = dataset_of(arguments)
+    number = next(i for i, path in enumerate(dataset.samples.mask_path) if path.endswith("scratch/1.png"))
+    assert torch.equal(dataset[number].gt_mask.bool(), torch.from_numpy(marked))
 
 
 def truncate(path):
@@ -91,7 +107,7 @@ def test_truncated_file_is_named(folder, tmp_path, role, file, workers):
 def test_file_that_is_no_image(folder, tmp_path):
     arguments = folder()
     (tmp_path / "parts" / "normal" / "0.png").write_text("hello")
-    with pytest.raises(OSError, match=r"Cannot read image .*normal/0\.png: cannot identify"):
+    with pytest.raises(OSError, match=r"Cannot read image .*normal/0\.png: not an image"):
         dataset_of(arguments)[0]
 
 
