@@ -20,8 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from anomalib_zsad.clip.archive import check_zip
+from anomalib_zsad.files import whole
+
 HEADER = "anomalib_zsad"
 FORMAT = 1
+
+_HEADER_TYPES = {"format": int, "method": str, "config": dict, "calibration": dict, "clip": dict, "origin": dict}
+_LONGEST_HEADER, _LONGEST_LIST, _LONGEST_TEXT, _LARGEST_NUMBER = 2**20, 1000, 4096, 10_000
 
 
 class AdapterError(ValueError):
@@ -61,9 +67,8 @@ class Adapter:
             "origin": self.origin,
         }
         tensors = {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(tensors, metadata={HEADER: json.dumps(facts)}))
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_bytes(save(tensors, metadata={HEADER: json.dumps(facts)}))
         return path
 
     @classmethod
@@ -78,25 +83,17 @@ class Adapter:
         if not path.is_file():
             msg = f"Adapter {path} does not exist. Training writes one to <results>/weights/adapter/."
             raise FileNotFoundError(msg)
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get(HEADER, "null"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, json.JSONDecodeError) as error:
-            msg = f"{path} is not a safetensors file, or it is damaged ({error}). Copy it again."
-            raise AdapterError(msg) from error
-        if facts is None:
-            msg = f"{path} holds tensors but no adapter of this package: its header lacks the entry {HEADER!r}."
-            raise AdapterError(msg)
-        if facts["format"] > FORMAT:
-            msg = f"{path} has format {facts['format']}; this version reads up to {FORMAT}. Update anomalib-zsad."
-            raise AdapterError(msg)
+        facts = read_header(path)
         if facts["method"] != method:
             msg = f"{path} is an adapter of {facts['method']}, not of {method}. Use --model {facts['method']}."
             raise AdapterError(msg)
-        return cls(
-            facts["method"], facts["config"], tensors, facts["calibration"], facts["clip"], facts["origin"]
-        )
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        broken = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+        if broken:
+            msg = f"{path} has NaN or infinite values in {', '.join(broken[:5])}: the training failed. Train it again."
+            raise AdapterError(msg)
+        return cls(facts["method"], facts["config"], tensors, facts["calibration"], facts["clip"], facts["origin"])
 
     def load_into(self, module: nn.Module) -> None:
         """Copy the tensors into ``module``, which must have exactly these keys and shapes.
@@ -106,6 +103,59 @@ class Adapter:
         """
         check_tensors(self.tensors, module.state_dict())
         module.load_state_dict(self.tensors)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Read what an adapter says of itself; its tensors are not read.
+
+    Returns:
+        dict[str, Any]: ``format``, ``method``, ``config``, ``calibration``, ``clip`` and ``origin``, of the types that
+        :class:`Adapter` has them in; values of the config may still be out of the method's ranges.
+
+    Raises:
+        AdapterError: If the file is damaged, no adapter, of a later format, or says what no training writes.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER)
+    except (SafetensorError, OSError) as error:
+        msg = f"{path} is not a safetensors file, or it is damaged ({error}). Copy it again."
+        raise AdapterError(msg) from error
+    if text is None:
+        msg = f"{path} holds tensors but no adapter of this package: its header lacks the entry {HEADER!r}."
+        raise AdapterError(msg)
+    try:
+        facts = json.loads(text) if len(text) <= _LONGEST_HEADER else None
+        form = facts["format"]
+        wrong = [name for name, kind in _HEADER_TYPES.items() if not isinstance(facts[name], kind)]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        msg = f"The header of {path} is not that of an adapter ({type(error).__name__}: {error}). Copy it again."
+        raise AdapterError(msg) from error
+    if isinstance(form, int) and form > FORMAT:
+        msg = f"{path} has format {form}; this version reads up to {FORMAT}. Update anomalib-zsad."
+        raise AdapterError(msg)
+    wrong += [f"clip.{name}" for name in ("name", "sha256") if facts["clip"] and name not in facts["clip"]]
+    wrong += [f"config.{name}" for name, value in facts["config"].items() if not _is_plausible(name, value)]
+    if wrong:
+        msg = f"The header of {path} has values that no training writes: {', '.join(wrong[:5])}. Copy it again."
+        raise AdapterError(msg)
+    return facts
+
+
+def _is_plausible(name: str, value: Any) -> bool:
+    """Whether a value of a config is small plain data: a few bytes must not ask for terabytes."""
+    match value:
+        case bool() | None:
+            return True
+        case int() | float():
+            return abs(value) <= (2**63 if name.endswith("seed") else _LARGEST_NUMBER)  # false for NaN
+        case str():
+            return len(value) <= _LONGEST_TEXT
+        case list():
+            return len(value) <= _LONGEST_LIST and all(
+                not isinstance(one, list | dict) and _is_plausible(name, one) for one in value
+            )
+    return False
 
 
 def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
@@ -120,6 +170,7 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
         msg = f"Checkpoint {path} does not exist."
         raise FileNotFoundError(msg)
     try:
+        check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0]

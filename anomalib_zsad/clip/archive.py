@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 _OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
+_COMPRESSED_CODE = 2**26  # bytes; that of OpenAI's archives unfolds to 2**22
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -98,7 +99,23 @@ def _sha256(path: str, _size: int, _modified: int) -> str:
     return digest.hexdigest()
 
 
+def check_zip(path: Path) -> None:
+    """Refuse a zip archive that unfolds: PyTorch stores tensors as they are, and compresses the code beside them only.
+
+    Raises:
+        ArchiveError: If its members, compressed or lying upon each other, are together much larger than the file.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(max(entry.file_size, entry.compress_size) for entry in archive.infolist())
+    if size > path.stat().st_size + _COMPRESSED_CODE:
+        msg = f"{path} would unfold to {size} bytes; PyTorch writes no such archive. Refused; nothing was read."
+        raise ArchiveError(msg)
+
+
 def _read_entries(path: Path, metadata: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    check_zip(path)
     if path.suffix == ".safetensors":
         entries = _safetensors(path, metadata)
     elif zipfile.is_zipfile(path) and _folder_of(path, "constants.pkl"):
@@ -107,8 +124,28 @@ def _read_entries(path: Path, metadata: dict[str, str]) -> Iterator[tuple[str, A
         entries = _state_dict(path)
     for name, value in entries:
         if isinstance(value, Tensor):  # one at a time: beside the result only the tensor at hand is in memory
-            value = value.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # noqa: PLW2901
+            try:
+                value = _own(value)  # noqa: PLW2901
+            except FloatingPointError as error:
+                msg = f"{path} has {error} in {name}. It is damaged; copy or download it again."
+                raise ArchiveError(msg) from error
         yield name.removeprefix("module.").removeprefix("text."), value
+
+
+def _own(value: Tensor) -> Tensor:
+    """A copy in float32. One that repeats its values goes on doing so: a few bytes must not unfold into terabytes."""
+    value = value.detach()
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        msg = f"no plain tensor: {value.layout}, device {value.device}, {value.dtype}"
+        raise ValueError(msg)
+    stored = value.untyped_storage().nbytes() // value.itemsize
+    repeated = value.numel() > stored
+    seen = value.as_strided((stored,), (1,), 0) if repeated else value
+    own = seen.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if not math.isfinite(own.sum()):
+        msg = "NaN or infinite values"
+        raise FloatingPointError(msg)
+    return own.as_strided(value.shape, value.stride(), value.storage_offset()) if repeated else own
 
 
 def _safetensors(path: Path, metadata: dict[str, str]) -> Iterator[tuple[str, Tensor]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -28,12 +29,16 @@ from anomalib_zsad.deploy.drawing import embedded, overlay
 from anomalib_zsad.deploy.journal import Journal
 from anomalib_zsad.deploy.pictures import find_images
 from anomalib_zsad.deploy.report import write_report
+from anomalib_zsad.files import whole
 
 Progress = Callable[[int, int, Counter[str]], None]
 COLUMNS = (
     "image", "verdict", "score", "regions", "left", "top", "right", "bottom", "type", "type_score", "uncertainty",
     "width", "height", "note",
 )  # fmt: skip
+
+LONGEST_NAME = 240
+"""Bytes of an image's name that leave room for what is put behind it; the overlays of longer ones are shortened."""
 
 
 def fingerprint(model: Path) -> str:
@@ -145,9 +150,10 @@ def _start_over_if_changed(folder: Path, run: dict[str, Any]) -> None:
     path = folder / "run.json"
     if path.is_file() and path.read_text(encoding="utf-8") == json.dumps(run):
         return
-    for name in ("results.jsonl", "gallery.jsonl"):
+    for name in ("results.jsonl", "gallery.jsonl", "results.csv", "report.html"):  # they tell of another model
         (folder / name).unlink(missing_ok=True)
-    path.write_text(json.dumps(run), encoding="utf-8")
+    with whole(path) as partial:
+        partial.write_text(json.dumps(run), encoding="utf-8")
 
 
 def _stamp(path: Path) -> dict[str, int]:
@@ -166,23 +172,23 @@ def _is_done(image: str, stamp: dict[str, int], results: Journal, shown: Journal
 
 
 def _overlay_path(folder: Path, image: str) -> Path:
-    return folder / "overlays" / f"{image}.jpg"  # behind the whole name: a.png and a.jpg are two images
+    parent, _, name = image.rpartition("/")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f"{os.fsencode(name)[:200].decode(errors='ignore')}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return folder / "overlays" / parent / f"{name}.jpg"  # behind the whole name: a.png and a.jpg are two images
 
 
 def _save_overlay(result: Detection, type_names: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    overlay(result, type_names).save(partial, "JPEG", quality=88)
-    partial.replace(path)
+    with whole(path) as partial:
+        overlay(result, type_names).save(partial, "JPEG", quality=88)
 
 
 def _write_table(path: Path, records: list[dict[str, Any]]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(map(_row, records))
-    partial.replace(path)
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from anomalib_zsad.files import disk_full, whole
 
 
 class Journal:
@@ -58,22 +62,24 @@ class Journal:
         """Write a record with its ``image``."""
         place = self._file.tell()
         line = json.dumps(record).encode() + b"\n"
-        if self._file.write(line) != len(line):
-            msg = f"{self.path}: no space left for a whole line"
-            raise OSError(msg)
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise disk_full(self.path, error) from error
+        if written != len(line):  # the rest of the line would not have fitted; it is cut off when read again
+            raise disk_full(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         self._places[record["image"]] = place
 
     def compact(self, images: Iterable[str]) -> None:
         """Leave one line for each of these images, in this order, and no others."""
-        partial = self.path.with_name(self.path.name + ".partial")
         places: dict[str, int] = {}
-        with partial.open("wb") as file, self.path.open("rb") as lines:
-            for image in images:
-                lines.seek(self._places[image])
-                places[image] = file.tell()
-                file.write(lines.readline())
-        self._file.close()
-        partial.replace(self.path)
+        with whole(self.path) as partial:
+            with partial.open("wb") as file, self.path.open("rb") as lines:
+                for image in images:
+                    lines.seek(self._places[image])
+                    places[image] = file.tell()
+                    file.write(lines.readline())
+            self._file.close()
         self._places = places
         self._file = self.path.open("ab", buffering=0)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalib_zsad.deploy.drawing import heat_table, type_colour
+from anomalib_zsad.files import whole
 
 REGIONS = 20
 """A card lists this many regions at most."""
@@ -44,13 +45,11 @@ def write_report(
         "scores": [record["score"] for record in records if record["verdict"] != "unreadable"],
         "unreadable": [record for record in records if record["verdict"] == "unreadable"],
     }
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(start + _json(data)[:-1] + ', "images": [')
         for number, card in enumerate(cards):
             file.write(("," if number else "") + "\n" + _json({**card, "regions": card["regions"][:REGIONS]}))
         file.write("]}" + end)
-    partial.replace(path)
 
 
 def _json(data: dict[str, Any]) -> str:
