@@ -22,7 +22,8 @@ from anomalib_zsad.clip.sources import WeightsNotFoundError, find_weights, home
 from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.metrics import PerClassEvaluator, Report, Row
 
-_CLIP = {"backbone": winclip.BACKBONE, "pretrained": winclip.PRETRAINED}
+CLIP_OF_WINCLIP = {"backbone": winclip.BACKBONE, "pretrained": winclip.PRETRAINED}
+"""Backbone and weights that anomalib gives to WinClip."""
 
 
 def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | None = None) -> AnomalibModule:
@@ -46,7 +47,7 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
         msg = f"There is no model {class_path!r}, neither in anomalib_zsad nor in anomalib."
         raise ValueError(msg)  # noqa: TRY004 - of whatever type, the name is wrong
     own = dict(arguments)
-    clip = [own.pop(name, default) for name, default in _CLIP.items()] if cls is WinClip else []
+    clip = [own.pop(name, default) for name, default in CLIP_OF_WINCLIP.items()] if cls is WinClip else []
     with _clip_of_winclip(*clip) if clip else nullcontext():
         model = cls(**own, evaluator=PerClassEvaluator(thresholds), post_processor=False, visualizer=False)
     if clip:

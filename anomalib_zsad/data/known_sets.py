@@ -310,3 +310,16 @@ def as_markdown() -> str:
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def as_summary() -> str:
+    """The shorter table of ``README.md``: classes, published counts of both splits together, terms, what it needs."""
+    lines = ["| data set, `--data` | classes | normal / anomalous | terms | what it needs |", "|---|---|---|---|---|"]
+    for layout in (*ANOMALIBS, *PUBLIC):
+        counts = " / ".join(str(sum(one)) for one in zip(*layout.counts.values(), strict=True))
+        normal = layout.tiled or any(one for one, _ in layout.counts.values()) or not layout.counts
+        level = "" if normal else "; pixel level only"
+        need = f"from {layout.home}" + (level if layout.masks else "; image level only")
+        cells = (f"{layout.title}, `{layout.name}`", str(len(layout.categories)), counts, layout.licence, need)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -46,10 +46,7 @@ class PixelScores:
         self.final = None
         if self.flaw:
             return
-        # 8-connected regions, as in the evaluation code of MVTec AD
-        _, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        weights = 1 / np.bincount(regions.ravel())[regions[mask]]
-        self._take(scores[~mask], scores[mask], weights)
+        self._take(scores[~mask], scores[mask], region_weights(mask))
 
     def collapse(self, bins: int = FALLBACK_BINS) -> None:
         """Go from scores to a histogram of ``bins`` bins."""
@@ -98,6 +95,18 @@ class PixelScores:
         for index, scores, amounts in ((0, normal, None), (1, anomalous, None), (2, anomalous, weights)):
             places = np.clip(scores * bins, 0, bins - 1).astype(np.int32)
             self.histogram[index] += np.bincount(places, amounts, minlength=bins)
+
+
+def region_weights(mask: np.ndarray) -> np.ndarray:
+    """One over the size of its region for each anomalous pixel of a boolean mask ``(H, W)``, in reading order.
+
+    Regions are 8-connected, as in the evaluation code of MVTec AD.
+    """
+    if not mask.any():
+        return np.empty(0)
+    _, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    own = regions[mask]
+    return 1 / np.bincount(own)[own]
 
 
 class ClassScores:
