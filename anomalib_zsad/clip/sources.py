@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from anomalib_zsad.clip.archive import sha256_of_file
 from anomalib_zsad.clip.config import Activation
+from anomalib_zsad.requirements import explained
 
 PROBE_SECONDS = 3.0
 """How long a server may take to answer before it counts as out of reach."""
@@ -73,7 +74,8 @@ def home() -> Path:
 @cache
 def pretrained_tags(backbone: str) -> dict[str, Tag]:
     """Published weights that open_clip lists for ``backbone``, with and without ``-quickgelu``, and those we bring."""
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+    with explained():
+        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     plain = plain_name(backbone)
     tags = {tag: Tag("gelu", "", "") for name, tag in BUNDLED if name == plain}

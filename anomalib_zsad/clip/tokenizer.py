@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from anomalib_zsad.requirements import explained
+
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -21,7 +23,8 @@ EOT = 49407
 
 @cache
 def _tokenizer() -> SimpleTokenizer:
-    from open_clip.tokenizer import SimpleTokenizer
+    with explained():
+        from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
 

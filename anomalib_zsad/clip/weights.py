@@ -27,6 +27,7 @@ from anomalib_zsad.clip.digest import sha256_of_tensors
 from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.random_weights import random_weights, weight_shapes
 from anomalib_zsad.clip.sources import find_weights, is_path, plain_name, pretrained_tags
+from anomalib_zsad.requirements import explained
 
 OWN = {
     "surfaces-tiny": ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 128),
@@ -192,7 +193,8 @@ def clip_config(backbone: str) -> ClipConfig:
     """
     if plain_name(backbone) in OWN:
         return OWN[plain_name(backbone)]
-    import open_clip
+    with explained():
+        import open_clip
 
     if plain_name(backbone) not in open_clip.list_models():
         msg = f"Unknown backbone {backbone!r}. Supported are open_clip's plain ViTs, {_EXAMPLES}."

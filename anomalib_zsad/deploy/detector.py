@@ -17,6 +17,7 @@ import numpy as np
 from anomalib_zsad.deploy.engines import Outputs, open_model
 from anomalib_zsad.deploy.pictures import Picture, UnreadableImageError, find_images, read
 from anomalib_zsad.deploy.regions import Region, find_regions
+from anomalib_zsad.requirements import explained
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ class Detector:
         if threshold is not None and not 0 <= threshold <= 1:
             msg = f"threshold={threshold} is not in [0, 1]."
             raise ValueError(msg)
-        self._engine = open_model(Path(model), device, precision, throughput=throughput, options=options)
+        with explained():
+            self._engine = open_model(Path(model), device, precision, throughput=throughput, options=options)
         self.facts = self._engine.facts
         own = self.facts.get("thresholds", {})
         self.threshold: float = own.get("image", 0.5) if threshold is None else threshold

@@ -163,6 +163,7 @@ def test_an_anomalib_that_is_there_lists_the_models(wheel: Path, tmp_path: Path)
     environment.install(wheel)
     done = environment.run("-c", LISTED, json.dumps([[*MODELS], [*DATAMODULES]]))
     assert "No module named 'open_clip'" in done.stdout, done.stderr
+    assert done.stdout.strip().endswith(TRAINING)
     assert "Not available" not in done.stderr
 
 
