@@ -134,12 +134,23 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if isinstance(form, int) and form > FORMAT:
         msg = f"{path} has format {form}; this version reads up to {FORMAT}. Update anomalib-zsad."
         raise AdapterError(msg)
-    wrong += [f"clip.{name}" for name in ("name", "sha256") if facts["clip"] and name not in facts["clip"]]
-    wrong += [f"config.{name}" for name, value in facts["config"].items() if not _is_plausible(name, value)]
+    if not wrong:
+        wrong = [f"clip.{name}" for name in ("name", "sha256") if not isinstance(facts["clip"].get(name, ""), str)]
+        wrong += [f"clip.{name}" for name in ("name", "sha256") if facts["clip"] and name not in facts["clip"]]
+        wrong += _implausible("config", facts["config"]) + _implausible("calibration", facts["calibration"])
+        wrong += [f"calibration.{name}" for name, value in facts["calibration"].items() if not _are_numbers(value)]
     if wrong:
         msg = f"The header of {path} has values that no training writes: {', '.join(wrong[:5])}. Copy it again."
         raise AdapterError(msg)
     return facts
+
+
+def _implausible(part: str, values: Mapping[str, Any]) -> list[str]:
+    return [f"{part}.{name}" for name, value in values.items() if not _is_plausible(name, value)]
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, int | float) for one in value)
 
 
 def _is_plausible(name: str, value: Any) -> bool:
@@ -182,8 +193,31 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     return state
 
 
+def read_model_checkpoint(path: str | Path) -> str | None:
+    """Check a checkpoint of training before Lightning builds a model from it.
+
+    Returns:
+        str | None: Name of the method; ``None`` if it was made by another program.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        AdapterError: If it is damaged, holds more than tensors and plain data, or has values that no training writes.
+    """
+    state = read_checkpoint(path)
+    facts, config, tensors = (state.get(name, {}) for name in ("anomalib_zsad", "hyper_parameters", "state_dict"))
+    wrong = [name for name in ("anomalib_zsad", "hyper_parameters", "state_dict") if not isinstance(
+        state.get(name, {}), Mapping)]  # fmt: skip
+    wrong = wrong or _implausible("hyper_parameters", {name: value for name, value in config.items() if name})
+    wrong = wrong or [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    method = None if wrong else facts.get("method")
+    if wrong or not isinstance(method, str | None):
+        msg = f"{path} has values that no training writes: {', '.join(wrong[:5]) or 'method'}. Copy it again."
+        raise AdapterError(msg)
+    return method
+
+
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Compare keys and shapes.
+    """Compare keys, shapes, and whether values are whole numbers.
 
     Raises:
         AdapterError: Naming up to five of each kind of difference.
@@ -193,10 +227,16 @@ def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
         for key in wanted
         if key in found and found[key].shape != wanted[key].shape
     ]
+    types = [
+        f"{key} {found[key].dtype} instead of {wanted[key].dtype}"
+        for key in wanted
+        if key in found and found[key].is_floating_point() != wanted[key].is_floating_point()
+    ]
     problems = {
         "missing": [key for key in wanted if key not in found],
         "not known": [key for key in found if key not in wanted],
         "of another shape": shapes,
+        "of another type": types,
     }
     texts = [
         f"{kind}: {', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys

@@ -70,7 +70,16 @@ class ZeroShotMixin(ZeroShotExport):
     @classmethod
     def load_adapter(cls, path: str | Path) -> Adapter:
         """Read an adapter file, or a checkpoint that the method's authors released (``.pth``, ``.pt``)."""
-        return cls.convert(path) if Path(path).suffix in {".pth", ".pt"} else Adapter.load(path, cls.__name__)
+        if Path(path).suffix in {".pth", ".pt"}:
+            return cls.convert(path)
+        adapter = Adapter.load(path, cls.__name__)
+        try:
+            cls.config_class.resolve(adapter.config)
+            CalibratedPostProcessor().load_statistics(adapter.calibration)
+        except ValueError as error:
+            msg = f"{path} has values that {cls.__name__} does not take ({error}). Update anomalib-zsad or train again."
+            raise AdapterError(msg) from error
+        return adapter
 
     @classmethod
     def convert(cls, path: str | Path) -> Adapter:

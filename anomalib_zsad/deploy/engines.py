@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
+
+from anomalib_zsad.deploy.facts import read_facts
 
 Key = TypeVar("Key")
 Outputs = dict[str, np.ndarray]
@@ -79,8 +80,7 @@ class OpenVINOEngine:
         except RuntimeError as error:
             msg = f"{path} is damaged, or not a model that OpenVINO reads: {str(error).strip().splitlines()[-1]}"
             raise ValueError(msg) from error
-        place = ["framework", "anomalib_zsad"]
-        self.facts = json.loads(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else {}
+        self.facts = read_facts(model, path)
         batch, _, *size = model.input(0).partial_shape
         self._batch = batch.get_length() if batch.is_static else 1
         self._size = tuple(side.get_length() for side in size) if all(side.is_static for side in size) else None
@@ -165,22 +165,16 @@ def _model_class(path: Path, method: str | None, options: dict[str, Any]) -> Any
 
 
 def _from_adapter(path: Path, options: dict[str, Any]) -> Any:
-    from safetensors import SafetensorError, safe_open
+    from anomalib_zsad.adapters import read_header
 
-    try:
-        with safe_open(path, framework="np") as file:
-            header = json.loads((file.metadata() or {}).get("anomalib_zsad", "{}"))
-    except SafetensorError as error:
-        msg = f"{path} is not a safetensors file, or it is damaged ({error}). Copy it again."
-        raise ValueError(msg) from error
-    return _model_class(path, header.get("method"), options)(weights=path, **options)
+    return _model_class(path, read_header(path)["method"], options)(weights=path, **options)
 
 
 def _from_checkpoint(path: Path, options: dict[str, Any]) -> Any:
-    from anomalib_zsad.adapters import read_checkpoint
+    from anomalib_zsad.adapters import read_model_checkpoint
 
-    facts = read_checkpoint(path).get("anomalib_zsad", {})
-    return _model_class(path, facts.get("method"), options).load_from_checkpoint(path, map_location="cpu", **options)
+    method = read_model_checkpoint(path)
+    return _model_class(path, method, options).load_from_checkpoint(path, map_location="cpu", **options)
 
 
 def _from_export(path: Path, options: dict[str, Any]) -> Any:
