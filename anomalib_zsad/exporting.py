@@ -122,7 +122,8 @@ class ZeroShotExport(Base):
         """Quantise the towers' layers; anomalib's knows neither transformers nor images of different sizes."""
         import nncf
 
-        return nncf.quantize(model, _calibration(model, datamodule.train_data), **self._quantization(model))
+        with _quiet("nncf"):  # it lists every layer that it leaves alone
+            return nncf.quantize(model, _calibration(model, datamodule.train_data), **self._quantization(model))
 
     def _accuracy_control_quantization_ov(  # type: ignore[override]
         self, model: Any, datamodule: Any = None, metric: Any = None, task: Any = None, max_drop: float = 0.01
@@ -132,15 +133,22 @@ class ZeroShotExport(Base):
 
         del task  # This variable is not used.
         data = datamodule.val_data
-        logger.info("INT8_ACQ: %s on %d auxiliary images may drop by %g.", type(metric).__name__, len(data), max_drop)
-        return nncf.quantize_with_accuracy_control(
-            model,
-            _calibration(model, datamodule.train_data),
-            nncf.Dataset(range(len(data)), lambda index: _pixels(model, data[index].image)),
-            lambda compiled, indices: _validate(model, compiled, metric, (data[index] for index in indices)),
-            max_drop=max_drop,
-            **self._quantization(model),
-        )
+        name = type(metric).__name__
+
+        def validate(compiled: Any, indices: Iterable[int]) -> tuple[float, list[float]]:
+            value, nearness = _validate(model, compiled, metric, (data[index] for index in indices))
+            logger.info("INT8_ACQ: %s %.4f on %d auxiliary images.", name, value, len(nearness))
+            return value, nearness
+
+        with _quiet("nncf"):
+            return nncf.quantize_with_accuracy_control(
+                model,
+                _calibration(model, datamodule.train_data),
+                nncf.Dataset(range(len(data)), lambda index: _pixels(model, data[index].image)),
+                validate,
+                max_drop=max_drop,
+                **self._quantization(model),
+            )
 
     def _quantization(self, model: Any) -> dict[str, Any]:
         """Arguments of nncf: every linear layer of the towers' blocks, told by its bias and the shape of its weights.
