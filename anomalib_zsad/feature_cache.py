@@ -241,10 +241,11 @@ def open_cache(model: MethodModel, images: int, *, precision: str = "32-true", p
 
         place, free, advice = "memory", psutil.virtual_memory().available, "keep them on disk (cache='disk')"
         size *= processes
-    missing = max(0, images - len(store))
+    known = len(store)  # possibly of other pictures; then the disk may fill up, which ends the keeping
+    missing = max(0, images - known)
     logger.info(
         "Feature cache: %d images x %s = %s in %s, where %s are free and %d images already there.",
-        images, _bytes(size), _bytes(images * size), place, _bytes(free), len(store),
+        images, _bytes(size), _bytes(images * size), place, _bytes(free), known,
     )  # fmt: skip
     if missing * size > free:
         msg = (
