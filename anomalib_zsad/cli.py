@@ -12,7 +12,7 @@ from importlib import import_module
 
 from anomalib_zsad.requirements import MissingPackageError, explained
 
-COMMANDS = ("backbone", "benchmark", "detect", "doctor", "schema", "weights")
+COMMANDS = ("backbone", "benchmark", "benchmark deploy", "benchmark speed", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
 
