@@ -86,12 +86,13 @@ class Tables:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every method, rule set and data set of every convention, in the plan's order."""
-        return [
-            self._entry(convention, direction, cells)
-            for convention, directions in self.plan.conventions.items()
-            for direction in directions
-            for cells in _grouped(cells_of(self.plan, direction))
-        ]
+        place = {name: number for number, name in enumerate(self.plan.data)}
+        found = []
+        for convention, directions in self.plan.conventions.items():
+            grouped = [(one, cells) for one in directions for cells in _grouped(cells_of(self.plan, one))]
+            ordered = sorted(grouped, key=lambda pair: place[pair[1][0].test])
+            found += [self._entry(convention, direction, cells) for direction, cells in ordered]
+        return found
 
     def per_class(self) -> pd.DataFrame:
         """A row for each class and ``mean``, of each run: fractions in full precision, as ``metrics.csv``."""
