@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomalib_zsad.files import whole
 from anomalib_zsad.metrics import Report, Row
 
 
@@ -75,9 +76,7 @@ class Results:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is never seen in parts."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)

@@ -97,9 +97,19 @@ def _print_lines(detector: object, images: dict[str, Path]) -> Counter[str]:
         verdicts[record["verdict"]] += 1
         score = f"{record['score']:.4f}" if "score" in record else "-"
         kinds = " ".join(f"{name} {value:.2f}" for name, value in list(record.get("types", {}).items())[:3])
-        name = record["image"].encode("utf-8", "replace").decode()
-        print("\t".join(filter(None, [score, record["verdict"], name, kinds, record["note"]])), flush=True)
+        about = [score, record["verdict"], printable(record["image"]), kinds, printable(record["note"])]
+        print("\t".join(filter(None, about)), flush=True)
     return verdicts
+
+
+def printable(text: str) -> str:
+    r"""A name as one line of what a terminal shows as it is.
+
+    Example:
+        >>> print(printable("café\n1.0\x1b[2J.png"))
+        café\n1.0\x1b[2J.png
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class ProgressBar:

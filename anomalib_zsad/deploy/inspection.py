@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections import Counter
@@ -180,8 +181,10 @@ def _overlay_path(folder: Path, image: str) -> Path:
 
 def _save_overlay(result: Detection, type_names: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()  # writing to a file, Pillow takes no notice of a disk that is full at its last block
+    overlay(result, type_names).save(content, "JPEG", quality=88)
     with whole(path) as partial:
-        overlay(result, type_names).save(partial, "JPEG", quality=88)
+        partial.write_bytes(content.getvalue())
 
 
 def _write_table(path: Path, records: list[dict[str, Any]]) -> None:

@@ -6,8 +6,9 @@
 What "the same" means. A checkpoint is written at the end of each epoch. From it, the resumed training sees the same
 images in the same order. The one difference is that Adam's two running means lie in the file as bfloat16, with 8
 significant bits: each is off by at most 2**-9, and so is, roughly, what the optimiser does next. So the learned tensors
-differ by some thousandths of what training moved them in the epochs after the kill, against about all of it when the
-order of the images is another one; with means in 32 bits the difference is 0. The bound is 2**-5, on a tensor's mean.
+differ by some thousandths of what training moved them, against about all of it when the order of the images is another
+one; with means in 32 bits the difference is 0. The bound is 2**-8 over all tensors. A single tensor may have 2**-3, as
+some (the bias of an attention's keys, which the softmax ignores) have gradients that are rounding and nothing else.
 """
 
 import multiprocessing
@@ -33,7 +34,7 @@ from tests.conftest import QUIET, paint_parts
 
 EPOCHS = 4
 PRELOAD = ["anomalib.engine", "anomalib_zsad.data", "anomalib_zsad.models.promptmoe", "anomalib_zsad.models.dapo"]
-ROUNDING = 2**-5
+ROUNDING, ROUNDING_OF_ONE = 2**-8, 2**-3
 
 
 def build(method: str):
@@ -117,18 +118,19 @@ def adapters(root: Path) -> list[Path]:
     return sorted(root.rglob("adapter/*.safetensors"))
 
 
-def check_same(calm: Path, killed: Path, method: str) -> float:
-    """Compare two adapters; returns the largest difference, as a share of what training moved."""
-    start = {name: value.clone() for name, value in build(method).model.state_dict().items()}
+def check_same(calm: Path, killed: Path, method: str) -> tuple[float, float]:
+    """Compare two adapters; returns the difference over all tensors and the largest, as shares of what moved."""
+    start = build(method).model.state_dict()
     wanted, found = load_file(adapters(calm)[-1]), load_file(adapters(killed)[-1])
     assert wanted.keys() == found.keys()
-    worst = 0.0
-    for name, value in wanted.items():
-        moved = (value - start[name]).double().abs().mean()
-        difference = (value - found[name]).double().abs().mean()
-        assert difference <= ROUNDING * moved, name
-        worst = max(worst, float(difference / moved) if moved else 0.0)
-    return worst
+    differences = {name: float((value - found[name]).double().abs().sum()) for name, value in wanted.items()}
+    moves = {name: float((value - start[name]).double().abs().sum()) for name, value in wanted.items()}
+    shares = {name: differences[name] / move for name, move in moves.items() if move}
+    assert all(differences[name] == 0 for name in moves if name not in shares)
+    assert {name: share for name, share in shares.items() if share > ROUNDING_OF_ONE} == {}
+    overall = sum(differences.values()) / sum(moves.values())
+    assert overall <= ROUNDING
+    return overall, max(shares.values())
 
 
 def interrupt(processes, method: str, images: dict, calm: tuple[Path, float], root: Path, kills: int) -> list[int]:
@@ -170,13 +172,16 @@ def test_training_killed_ten_times_gives_the_same_adapter(method, processes, ima
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["BayesPFL", "CoPS", "DAPO", "PromptAD", "PromptMoE"])
 def test_every_method_goes_on_as_if_nothing_had_been(method, processes, images, calm, tmp_path) -> None:
-    """A kill in the third epoch: that the bound tells the right order of images from another one is tested, too."""
-    undisturbed, seconds = calm(method)
-    for share in (0.5, 0.6, 0.7, 0.8):
-        place = tmp_path / str(share)
-        if run(processes, method, images, place, share * seconds) is None and newest(place) is not None:
-            assert run(processes, method, images, place) is not None
-            print(method, share, check_same(undisturbed, place, method))
+    """Killed as soon as there is a checkpoint, so that most of the training lies behind the kill."""
+    process = processes.Process(target=train, args=(method, images, str(tmp_path), None))
+    process.start()
+    while process.is_alive() and not list(tmp_path.rglob("*.ckpt")):
+        process.join(0.01)
+    process.kill()
+    process.join()
+    assert not adapters(tmp_path)
+    assert run(processes, method, images, tmp_path) is not None
+    print(method, "difference over all tensors, and the largest:", check_same(calm(method)[0], tmp_path, method))
 
 
 def test_killed_behind_the_last_epoch_the_adapter_is_written_all_the_same(images: dict, calm, tmp_path: Path) -> None:

@@ -1,0 +1,175 @@
+# Copyright (C) 2026 anomalib_zsad contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""No room left while something is written: a clear message, and nothing half-written that looks whole.
+
+The limit on the size of files that a process may write stands for the disk: at it, the first write comes short and the
+next one fails, as on a full disk.
+"""
+
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalib_zsad import Detector
+from anomalib_zsad.adapters import Adapter
+from anomalib_zsad.benchmark.results import write_whole
+from anomalib_zsad.cli import main
+from anomalib_zsad.files import whole
+from tests.deploy.conftest import FACTS, save_graph
+from tests.faults.test_kill_detect import contents, take_photos
+from tests.faults.test_kill_training import PRELOAD, build, train
+
+ROOT = Path(__file__).parents[2]
+FULL = r"(File too large|No space left on device), while writing .*{}\. Nothing half-written was left\. Make room"
+
+
+@contextmanager
+def room_for(size: int) -> Generator[None]:
+    """Let files grow to this many bytes only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    for size in (0, 1, 4999):
+        with room_for(size), pytest.raises(OSError, match=FULL.format("file")), whole(path) as partial:
+            partial.write_bytes(bytes(5000))
+        assert path.read_text() == "before"
+        assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(TypeError), whole(path) as partial:
+        partial.write_text("half") + "of it"
+    assert path.read_text() == "before"
+    with whole(path) as partial:
+        partial.write_text("after")
+    assert path.read_text() == "after"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_adapter(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    Adapter("DAPO", {}, {"x": torch.ones(2000)}).save(path)
+    with room_for(4000), pytest.raises(OSError, match=FULL.format(r"a\.safetensors")):
+        Adapter("DAPO", {}, {"x": torch.zeros(2000)}).save(path)
+    assert Adapter.load(path, "DAPO").tensors["x"].eq(1).all()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_table_of_a_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_whole(path, "a,b\n1,2\n")
+    with room_for(100), pytest.raises(OSError, match=FULL.format(r"results\.csv")):
+        write_whole(path, "a,b\n" + "1,2\n" * 1000)
+    assert path.read_text() == "a,b\n1,2\n"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_graph(tmp_path_factory.mktemp("graph") / "model.xml", FACTS)
+
+
+def test_report(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The disk fills earlier and later: at the first record, an overlay, the gallery, the report itself."""
+    photos, report = take_photos(tmp_path / "photos", 6), tmp_path / "report"
+    command = ["detect", str(photos), "--model", str(model), "--report"]
+    assert main([*command, str(tmp_path / "calm")]) == 3
+    wanted = contents(tmp_path / "calm")
+    sizes = sorted(map(len, wanted.values()))
+    named = set()
+    for size in (20, 500, sizes[0] + 200, sizes[3] - 10, sizes[-2] - 10, sizes[-1] - 500):
+        capsys.readouterr()
+        with room_for(size):
+            assert main([*command, str(report)]) == 1
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert "Nothing half-written was left. Make room there" in message
+        named.add(Path(message.partition("while writing ")[2].partition(". Nothing")[0]).suffix)
+        found = contents(report)
+        for name in found.keys() - {"results.jsonl", "gallery.jsonl"}:
+            assert found[name] == wanted[name], name
+        assert not list(report.rglob("*.partial"))
+    assert {".json", ".jpg", ".html"} <= named
+    assert main([*command, str(report)]) == 3
+    assert contents(report) == wanted
+
+
+def test_lines_on_a_full_disk(model: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "x.png")
+    command = [sys.executable, "-m", "anomalib_zsad.cli", "detect", str(tmp_path / "x.png"), "--model", str(model)]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert run.returncode not in {0, 3, 4}
+    assert "No space left on device" in run.stderr
+
+
+def train_with_room(parts: dict, root: str, size: int, checkpoint: str | None, message: str) -> None:
+    try:
+        with room_for(size):
+            train("DAPO", parts, root, checkpoint)
+    except OSError as error:
+        Path(message).write_text(str(error))
+        sys.exit(1)
+
+
+def export_with_room(kind: str, root: str, size: int, message: str) -> None:
+    from anomalib.engine import Engine
+
+    model = build("DAPO")
+    try:
+        with room_for(size):
+            Engine(default_root_dir=root, logger=False, accelerator="cpu").export(model, kind, export_root=root)
+    except Exception as error:
+        Path(message).write_text(str(error))
+        raise
+
+
+def run(target, *arguments) -> int:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def test_checkpoint_of_training(tmp_path: Path) -> None:
+    from tests.conftest import paint_parts
+
+    sizes = {"normal": 4, "anomalous": 4, "size": 64}
+    parts = {side: paint_parts(tmp_path / side, seed, **sizes) for seed, side in enumerate(("source", "target"))}
+    message = tmp_path / "message"
+    assert run(train_with_room, parts, str(tmp_path / "results"), 30_000, None, str(message)) == 1
+    assert "Nothing half-written was left" in message.read_text()
+    assert "model.ckpt" in message.read_text()
+    assert not [path for kind in ("*.ckpt*", "*.safetensors*") for path in (tmp_path / "results").rglob(kind)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch"])
+def test_exported_model(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    for size in (1_000, 100_000):
+        root = tmp_path / str(size)
+        assert run(export_with_room, kind, str(root), size, str(tmp_path / "message")) == 1, size
+        print(kind, size, (tmp_path / "message").read_text()[:300])
+        for path in [one for suffix in ("xml", "onnx", "pt") for one in root.rglob(f"*.{suffix}")]:
+            print(json.dumps([path.name, path.stat().st_size]))
+            if kind == "onnx" or path.suffix != ".onnx":
+                with pytest.raises(Exception, match=r"."):
+                    Detector(path)
