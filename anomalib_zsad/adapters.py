@@ -125,7 +125,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         msg = f"{path} holds tensors but no adapter of this package: its header lacks the entry {HEADER!r}."
         raise AdapterError(msg)
     try:
-        facts = json.loads(text) if len(text) <= _LONGEST_HEADER else None
+        facts: Any = json.loads(text) if len(text) <= _LONGEST_HEADER else None
         form = facts["format"]
         wrong = [name for name, kind in _HEADER_TYPES.items() if not isinstance(facts[name], kind)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -39,7 +39,7 @@ def read_facts(model: Any, path: Path) -> dict[str, Any]:
         return {}
     try:
         text = model.get_rt_info(_PLACE).astype(str)
-        facts = json.loads(text) if len(text) <= _LONGEST_TEXT else None
+        facts: Any = json.loads(text) if len(text) <= _LONGEST_TEXT else None
     except (ValueError, RuntimeError, RecursionError) as error:
         msg = f"What {path} says of itself is damaged ({error}). Copy it again, or export it anew."
         raise ValueError(msg) from error
