@@ -247,8 +247,8 @@ class BayesPFLModel(MethodModel):
             of the context vectors and of the state vectors.
         """
         context, state = self.context_distribution(image, noise.context), self.state_distribution(noise.state)
-        contexts = self.context_bank + context.end[:, None, :, None, None]  # (B, 1, R, B_p, P, C)
-        states = self.state_bank[:, None] + state.end[:, :, None, None]  # (2, R, B_p, Q, C)
+        contexts = (self.context_bank + context.end[:, :, None, None])[:, :, :, None]  # (B, R, B_p, 1, P, C)
+        states = (self.state_bank[:, None] + state.end[:, :, None, None]).movedim(0, 2)  # (R, B_p, 2, Q, C)
         leading = (image.shape[0], *states.shape[:3])  # len() would fix the batch size of an exported graph
         prefix = torch.cat([contexts.expand(*leading, -1, -1), states.expand(*leading, -1, -1)], dim=-2)
 
@@ -257,8 +257,9 @@ class BayesPFLModel(MethodModel):
             names = list(class_names)
         tower = self.load_clip().text
         prompts, ends = assemble_prompts(tower, prefix, [word_ids(class_word(name)) for name in names])
-        text = tower(prompts, [[[[end]]] for end in ends])  # (B, 2, R, B_p, C)
-        return F.normalize(text.flatten(2, 3), dim=-1), context, state
+        # The prompts of a pair differ behind the context.
+        text = tower(prompts, [[[[end]]] for end in ends], shared=1 + contexts.shape[-2])  # (B, R, B_p, 2, C)
+        return F.normalize(text.flatten(1, 2).transpose(1, 2), dim=-1), context, state
 
     def image_logits(self, features: ImageFeatures, text: Tensor) -> Tensor:
         """Image logits ``(B, 2, T)`` of the text features ``(B, 2, T, C)``, by the image branch of the stage."""

@@ -174,7 +174,11 @@ class CoPSModel(MethodModel):
 
         prompts, ends = assemble_prompts(tower, vectors, [word_ids(".")])
         deep = self.deep_tokens.half().to(self.deep_tokens) if config.half_tokens else self.deep_tokens
-        return F.normalize(tower(prompts, ends[0], before_block=overwrite_tokens(deep)), dim=-1)
+        # The samples differ behind the states. Deep tokens that reach further would have to be written into each.
+        common = 1 + config.context_tokens + config.num_prototypes
+        shared = common if config.deep_tokens < common else 0
+        text = tower(prompts, ends[0], before_block=overwrite_tokens(deep), shared=shared)
+        return F.normalize(text, dim=-1)
 
     def _infer(self, alignment: Alignment) -> InferenceBatch | PrototypeBatch:
         rule = self.config.rule

@@ -124,7 +124,7 @@ class PromptMoEModel(MethodModel):
         prompts = torch.stack([prompt_n, prompt_a], dim=2)  # (B, layers, 2, tokens, D)
         ends = [[[n, a]] for n, a in zip(ends_n, ends_a, strict=True)]  # (B or 1, 1, 2)
         routing = torch.stack([torch.stack(normal_logits, dim=1), torch.stack(anomalous_logits, dim=1)], dim=2)
-        return tower(prompts, ends), routing
+        return tower(prompts, ends, shared=1 + segment_n.shape[2]), routing  # both states begin with the normal segment
 
     def losses(self, output: PromptMoEOutput, labels: Tensor, masks: Tensor, has_mask: Tensor) -> dict[str, Tensor]:
         """Terms of Eq. 8, weights included; their sum is the training loss.
