@@ -293,6 +293,9 @@ def build(spec: str, plan: Plan) -> Any:
         plan (Plan): Backbone and size.
     """
     name, *options = spec.split(",")
+    if wrong := [option for option in options if "=" not in option]:
+        msg = f"{spec}: {', '.join(wrong)} should be option=value."
+        raise ValueError(msg)
     extra = dict(option.split("=", 1) for option in options)
     return get_model(name, backbone=plan.backbone, pretrained="random:0", image_size=plan.image_size, **extra)
 

@@ -96,6 +96,7 @@ def export_graph(module: nn.Module, image_size: int, folder: Path) -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         images = torch.zeros(2, 3, image_size, image_size)  # two: a batch of one would be taken for a constant
+        module(images[:1])  # what is kept from a first call, such as the features of texts, is a constant of the graph
         batch = ({0: torch.export.Dim.DYNAMIC},)
         torch.onnx.export(
             module, (images,), folder / "graph.onnx", dynamo=True, opset_version=18, dynamic_shapes=batch, verbose=False
