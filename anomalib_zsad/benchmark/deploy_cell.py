@@ -22,6 +22,7 @@ from anomalib_zsad.deploy.engines import open_model
 from anomalib_zsad.deploy.pictures import read
 
 WARM_UP, TIMED, DISTINCT = 3, 40, 8
+AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -122,30 +123,24 @@ def measure(task: Task) -> Measured:
 
 
 def _predict(task: Task, found: Predictions) -> None:
-    """As ``anomalib predict`` does, from its reading of the files on."""
+    """As ``anomalib predict`` does, from its reading of the files on; some at a time, as it keeps the images."""
     from tempfile import TemporaryDirectory
 
     from anomalib.data import PredictDataset
     from anomalib.engine import Engine
-    from lightning.pytorch import Callback
     from torch.utils.data import ConcatDataset, DataLoader
 
     import anomalib_zsad
 
-    class Keep(Callback):
-        def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-            batch, index = kwargs.get("outputs", args[2]), kwargs.get("batch_idx", args[4])
-            found.put(index, batch.pred_score, batch.anomaly_map)
-
     model = getattr(anomalib_zsad, task.lightning)(weights=task.model, visualizer=False)
-    sets = [PredictDataset(photo) for photo in task.photos]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     with TemporaryDirectory() as folder:
-        engine = Engine(
-            accelerator="cpu", devices=1, logger=False, callbacks=[Keep()], default_root_dir=folder,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        loader = DataLoader(ConcatDataset(sets), collate_fn=sets[0].collate_fn)
-        engine.predict(model, dataloaders=loader, return_predictions=False)
+        engine = Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet)
+        for start in range(0, len(task.photos), AT_ONCE):
+            sets = [PredictDataset(photo) for photo in task.photos[start : start + AT_ONCE]]
+            loader = DataLoader(ConcatDataset(sets), collate_fn=sets[0].collate_fn)
+            for index, batch in enumerate(engine.predict(model, dataloaders=loader), start):
+                found.put(index, batch.pred_score, batch.anomaly_map)
 
 
 def peak_memory() -> int:
