@@ -258,7 +258,8 @@ class ZeroShotMixin(ZeroShotExport):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
-        _ = self.trainer.estimated_stepping_batches  # sets the data up, so that the number of batches is known
+        if self.trainer.train_dataloader is None:
+            self.trainer.fit_loop.setup_data()
         return max(1, math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
 
     def training_step(self, batch: ImageBatch, *args, **kwargs) -> dict[str, Tensor]:
