@@ -51,7 +51,8 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
     with _clip_of_winclip(*clip) if clip else nullcontext():
         model = cls(**own, evaluator=PerClassEvaluator(thresholds), post_processor=False, visualizer=False)
     if clip:
-        model.model.backbone, model.model.pretrained = (Path(name).stem for name in clip)
+        for attribute, name in zip(("backbone", "pretrained"), clip, strict=True):
+            setattr(model.model, attribute, Path(name).stem)
     if model.learning_type != LearningType.ZERO_SHOT:
         msg = f"{class_path} is not zero-shot: it would have to see images of the tested objects first."
         raise ValueError(msg)
@@ -108,7 +109,8 @@ def _clip_of_winclip(backbone: str, pretrained: str) -> Generator[None]:
         )
         raise WeightsNotFoundError(msg) from error
     before = winclip.BACKBONE, winclip.PRETRAINED
-    winclip.BACKBONE, winclip.PRETRAINED = name, weights
+    # None is random weights
+    winclip.BACKBONE, winclip.PRETRAINED = name, weights  # type: ignore[assignment]
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # random weights, the same in every run

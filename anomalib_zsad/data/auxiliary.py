@@ -17,7 +17,10 @@ from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.splits import hold_out
 from anomalib_zsad.data.words import OBJECT
 
-Base = AnomalibDataModule if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    Base = AnomalibDataModule
+else:
+    Base = object
 
 logger = logging.getLogger(__name__)
 

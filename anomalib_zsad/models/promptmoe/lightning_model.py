@@ -96,7 +96,7 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
     def configure_callbacks(self) -> list[Callback]:
         """Add the picture of which experts fire, unless pictures are switched off."""
         pictures = [] if self.visualizer is None else [RoutingPicture()]
-        return [*super().configure_callbacks(), *pictures]  # type: ignore[misc]
+        return [*super().configure_callbacks(), *pictures]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a learning rate that rises linearly over the first epochs, step by step, and stays."""
