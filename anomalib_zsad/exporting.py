@@ -27,7 +27,7 @@ from anomalib_zsad.clip.digest import sha256_of_tensors
 from anomalib_zsad.data.auxiliary import use_auxiliary_data
 
 if TYPE_CHECKING:
-    from anomalib.data import AnomalibDataModule, AnomalibDataset
+    from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
     from torchmetrics import Metric
 
@@ -96,7 +96,7 @@ class ZeroShotExport(Base):
         """
         if compression_type in {CompressionType.INT8_PTQ, CompressionType.INT8_ACQ}:  # before minutes are spent
             self._set_up_for_quantization(datamodule, labelled=compression_type == CompressionType.INT8_ACQ)
-            metric = _metric_for_images(metric) if isinstance(metric, str) else metric
+        metric = _metric_for_images(metric) if isinstance(metric, str) else metric
         return super().to_openvino(
             export_root, model_file_name, input_size, compression_type, datamodule, metric, **kwargs
         )
@@ -233,7 +233,7 @@ def _pixels(model: Any, image: torch.Tensor) -> np.ndarray:
     return np.repeat(image.numpy(), batch.get_length() if batch.is_static else 1, axis=0)
 
 
-def _calibration(model: Any, data: AnomalibDataset) -> Any:
+def _calibration(model: Any, data: Any) -> Any:
     """Some images of a data set, read one at a time whenever nncf asks for them."""
     import nncf
 
@@ -249,7 +249,7 @@ def _validate(model: Any, compiled: Any, metric: Metric, items: Iterable[Any]) -
     nearness = []
     for item in items:
         found = compiled(_pixels(model, item.image))
-        outputs = {name: torch.from_numpy(value[:1].copy()) for name, value in _by_name(found).items()}
+        outputs: dict[str, Any] = {name: torch.from_numpy(value[:1].copy()) for name, value in _by_name(found).items()}
         mask = None
         if item.gt_mask is not None and "anomaly_map" in outputs:
             mask = F.interpolate(item.gt_mask[None, None].float(), outputs["anomaly_map"].shape[-2:])[0] > 0.5

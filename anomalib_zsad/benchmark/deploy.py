@@ -233,7 +233,7 @@ class Subject:
 
     @contextmanager
     def _engine(self, **options: Any) -> Generator[Engine]:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         with TemporaryDirectory() as folder:
             yield Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet, **options)
 
@@ -323,7 +323,7 @@ class Runner:
         return rows
 
     def _measure(self, subject: Subject, name: str, batch: str) -> Row:
-        about = {"method": subject.method, "format": name, "batch": batch}
+        about: dict[str, Any] = {"method": subject.method, "format": name, "batch": batch}
         reference = self._predictions(subject.method) / LIGHTNING
         try:
             if name != LIGHTNING and not (reference / "scores.npy").is_file():
@@ -359,7 +359,7 @@ class Runner:
         measured = Measured(**json.loads(process.stdout.splitlines()[-1]))
         return measured, sum(file.stat().st_size for file in siblings if file.is_file())
 
-    def _compared(self, folder: Path, reference: Path) -> dict[str, float | None]:
+    def _compared(self, folder: Path, reference: Path) -> dict[str, Any]:
         scores, wanted = (np.load(one / "scores.npy") for one in (folder, reference))
         maps, wanted_maps = (np.load(one / "maps.npy", mmap_mode="r") for one in (folder, reference))
         masks = self.photos.masks(maps.shape[-1])

@@ -133,13 +133,13 @@ def _predict(task: Task, found: Predictions) -> None:
     import anomalib_zsad
 
     model = getattr(anomalib_zsad, task.lightning)(weights=task.model, visualizer=False)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     with TemporaryDirectory() as folder:
         engine = Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet)
         for start in range(0, len(task.photos), AT_ONCE):
             sets = [PredictDataset(photo) for photo in task.photos[start : start + AT_ONCE]]
-            loader = DataLoader(ConcatDataset(sets), collate_fn=sets[0].collate_fn)
-            for index, batch in enumerate(engine.predict(model, dataloaders=loader), start):
+            loader: DataLoader = DataLoader(ConcatDataset(sets), collate_fn=sets[0].collate_fn)
+            for index, batch in enumerate(engine.predict(model, dataloaders=loader) or [], start):
                 found.put(index, batch.pred_score, batch.anomaly_map)
 
 
