@@ -23,7 +23,8 @@ EXPLANATION = """\
 Differences are from Lightning's predictions of the same files, with OpenVINO in f32; AUROC in percent, its Δ in points.
 One image at a time, by the median time of an image, with OpenVINO's precision hint as shown; what else the machine does
 shows in images/s and less in CPU time. Peak memory is that of a process of its own, interpreter and libraries included.
-INT8_PTQ and INT8_ACQ saw {count} generated pictures; INT8_ACQ held {metric} on other such pictures.
+INT8_PTQ and INT8_ACQ saw {count} generated pictures; INT8_ACQ held {metric} on other such pictures. The size of
+Lightning is that of its adapter, without CLIP.
 """
 
 
