@@ -148,7 +148,7 @@ def test_forward_follows_the_equations(options: dict) -> None:
     order = [name for name in ("abnormal", "normal") if name in model.branches]
     passed = 0
     for i in range(len(batch)):
-        tokens = [patch[0].numpy() for patch in clip.visual(batch[i : i + 1], taps=model.layers).patches]
+        tokens = [patch[0].numpy() for patch in clip.visual(batch[i : i + 1], taps=model.view["taps"]).patches]
         assert len(tokens) == 3
         maps = naive_maps(model, tokens, t_nor, t_abn)
         for number, found in enumerate(maps):
@@ -181,7 +181,7 @@ def test_reference_images_replace_the_normality_prototype_and_nothing_else() -> 
     prediction = model(batch)
     t_nor, t_abn = naive_texts(model)
     for i in range(2):
-        tokens = [patch[0].numpy() for patch in clip.visual(batch[i : i + 1], taps=model.layers).patches]
+        tokens = [patch[0].numpy() for patch in clip.visual(batch[i : i + 1], taps=model.view["taps"]).patches]
         final = sum(naive_maps(model, tokens, t_nor, t_abn, v_nor=wanted)[-1].values())
         assert prediction.pred_score[i].item() == pytest.approx(expit(naive_score(final, 0.1) / 10), abs=1e-6)
     model.train()
