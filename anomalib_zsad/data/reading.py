@@ -72,12 +72,12 @@ def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
 
 def _check(role: str, path: str) -> bool:
     """Refuse what must not be opened or would be misread; returns whether the image is a deep one."""
-    if Path(path).suffix.lower() not in SUFFIXES or not Path(path).exists():  # the data set has a reader of its own
-        return False
     try:
+        if Path(path).suffix.lower() not in SUFFIXES or not Path(path).exists():  # the data set has a reader of its own
+            return False
         with open_file(Path(path)) as image:
             return is_deep(image)
-    except UnreadableImageError as error:
+    except (OSError, UnreadableImageError) as error:
         raise _unreadable(role, path, error) from error
 
 
