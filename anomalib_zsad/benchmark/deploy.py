@@ -10,7 +10,6 @@ measured again.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -30,14 +29,14 @@ from typing import Any
 
 import numpy as np
 from anomalib.engine import Engine
-from PIL import Image
 
 import anomalib_zsad
 from anomalib_zsad.benchmark.deploy_cell import Measured, Task
 from anomalib_zsad.benchmark.progress import duration
 from anomalib_zsad.benchmark.results import write_whole
+from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.metrics.ranking import Ranking
-from anomalib_zsad.pretraining.evaluate import ARGUMENTS
+from anomalib_zsad.pretraining.evaluate import train_briefly
 
 LIGHTNING = "Lightning"
 FORMATS = {
@@ -137,49 +136,6 @@ class Row:
     reason: str = ""
 
 
-class Photographs:
-    """The real images of a folder.
-
-    Args:
-        folder (Path): Has an ``index.csv``.
-        most (int | None): Take no more than so many.
-
-    Raises:
-        ValueError: If there are none.
-    """
-
-    def __init__(self, folder: Path, most: int | None = None) -> None:
-        index = folder / "index.csv"
-        if not index.is_file():
-            msg = f"{folder} has no index.csv (columns image,label,mask,split,type; paths relative to the folder)."
-            raise ValueError(msg)
-        with index.open(encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
-        if not rows:
-            msg = f"{index} lists no images outside its train split."
-            raise ValueError(msg)
-        self.folder, self.total = folder, len(rows)
-        step = 1 if most is None else max(1, len(rows) / most)
-        self._rows = [rows[int(place)] for place in np.arange(0, len(rows), step)]
-        self.paths = [str(folder / row["image"]) for row in self._rows]
-        self.labels = np.array([row["label"] == "1" for row in self._rows])
-
-    def masks(self, side: int) -> np.ndarray | None:
-        """``(N, side, side)`` of truth values; ``None`` if no image has a mask."""
-        if not any(row["mask"] for row in self._rows):
-            return None
-        masks = np.zeros((len(self._rows), side, side), bool)
-        for mask, row in zip(masks, self._rows, strict=True):
-            if row["mask"]:
-                with Image.open(self.folder / row["mask"]) as file:
-                    mask[:] = np.asarray(file.convert("L").resize((side, side), Image.Resampling.NEAREST)) > 127
-        return masks
-
-    def __str__(self) -> str:
-        some = "all" if len(self._rows) == self.total else f"{len(self._rows)} of"
-        return f"{self.folder.name}, {some} {self.total} images"
-
-
 def auroc(scores: np.ndarray, truth: np.ndarray | None) -> float | None:
     """Area under the ROC curve; ``None`` without both kinds, or for scores that are not finite."""
     if truth is None or truth.all() or not truth.any() or not np.isfinite(scores).all():
@@ -219,16 +175,10 @@ class Subject:
     def _train(self) -> None:
         plan = self.plan
         self._say(f"{self.method}: training on {plan.train_images} generated pictures, twice")
-        model = getattr(anomalib_zsad, self.method)(
-            backbone=plan.backbone, image_size=plan.image_size, seed=0, visualizer=False, evaluator=False,
-            **ARGUMENTS.get(self.method, {}),
+        model = train_briefly(
+            self.method, plan.backbone, seed=0, images=plan.train_images, epochs=2, size=plan.image_size,
+            val_images=max(plan.train_images // 6, 16),
         )  # fmt: skip
-        data = anomalib_zsad.SyntheticSurfaces(
-            train_images=plan.train_images, val_images=max(plan.train_images // 6, 16), test_images=16,
-            image_size=plan.image_size, seed=1, num_workers=0,
-        )  # fmt: skip
-        with self._engine(max_epochs=2) as engine:
-            engine.fit(model, datamodule=data)
         model.save_adapter(self.adapter)
 
     @contextmanager
@@ -346,7 +296,7 @@ class Runner:
         path = subject.export(name, batch)
         siblings = {path, path.with_suffix(".bin"), path.with_name(path.name + ".data")}
         task = Task(
-            str(path), self.photos.paths, str(self._predictions(subject.method) / name),
+            str(path), [str(photo) for photo in self.photos.paths], str(self._predictions(subject.method) / name),
             subject.method if name == LIGHTNING else "", self.plan.precision,
         )  # fmt: skip
         process = subprocess.run(
@@ -362,11 +312,12 @@ class Runner:
     def _compared(self, folder: Path, reference: Path) -> dict[str, Any]:
         scores, wanted = (np.load(one / "scores.npy") for one in (folder, reference))
         maps, wanted_maps = (np.load(one / "maps.npy", mmap_mode="r") for one in (folder, reference))
-        masks = self.photos.masks(maps.shape[-1])
+        side, photos = maps.shape[-1], self.photos
+        masks = np.stack([photos.mask(i, side) for i in range(len(photos))]) if photos.masked else None
         return {
             "score_difference": float(np.abs(scores - wanted).max()),
             "map_difference": max(float(np.abs(a - b).max()) for a, b in zip(maps, wanted_maps, strict=True)),
-            "image_auroc": auroc(scores, self.photos.labels),
+            "image_auroc": auroc(scores, photos.labels),
             "pixel_auroc": auroc(np.asarray(maps), masks),
         }
 

@@ -11,7 +11,6 @@ random tower whose first layer is the one that the training starts from.
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import statistics
@@ -19,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.tokenizer import tokenize
 from anomalib_zsad.clip.weights import clip_config, load_clip
+from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.data.synthetic_surfaces import Split, SyntheticSurfacesDataset
 from anomalib_zsad.data.words import OBJECT
 from anomalib_zsad.functional import gaussian_smooth, to_grid, topk_mean, upsample
@@ -127,32 +127,22 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[PictureSet]:
     """
 
     def read(folder: Path) -> Iterator[Batch]:
-        with (folder / "index.csv").open(encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
-        masked = any(row["mask"] for row in rows)
-        for start in range(0, len(rows), batch_size):
-            some = rows[start : start + batch_size]
+        photos = Photographs(folder)
+        for start in range(0, len(photos), batch_size):
+            some = range(start, min(start + batch_size, len(photos)))
             images = [
-                Image.open(folder / row["image"]).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-                for row in some
+                Image.open(photos.paths[i]).convert("RGB").resize((size, size), Image.Resampling.BICUBIC) for i in some
             ]
-            masks = [_mask(folder, row["mask"], size) for row in some]
+            masks = [torch.from_numpy(photos.mask(i, size).copy()) for i in some]
             yield Batch(
                 torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255,
-                torch.tensor([row["label"] == "1" for row in some]),
-                torch.from_numpy(np.stack(masks)) if masked else None,
+                torch.from_numpy(photos.labels[some.start : some.stop]),
+                torch.stack(masks) if photos.masked else None,
                 [OBJECT] * len(some),
             )
 
     folders = sorted(path.parent for path in root.glob("*/index.csv"))
     return [PictureSet(folder.name, lambda f=folder: read(f)) for folder in folders]  # type: ignore[misc]
-
-
-def _mask(folder: Path, name: str, size: int) -> np.ndarray:
-    if not name:
-        return np.zeros((size, size), bool)
-    with Image.open(folder / name) as mask:
-        return np.asarray(mask.convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
 
 
 # --- detectors --------------------------------------------------------------------------------------------------------
@@ -231,19 +221,21 @@ def linear_adapter(clip: Clip, training: Iterator[Batch], ridge: float = 1e-3) -
     return detect
 
 
-def trained(
+def train_briefly(
     method: str,
     backbone: str,
-    pretrained: str | None,
+    pretrained: str | None = None,
+    *,
     seed: int,
     images: int,
     epochs: int,
     size: int,
+    val_images: int = 16,
     **arguments: object,
-) -> Detect:
+) -> Any:
     """A method after (``epochs=0``: before) training on seen classes with seen defects, through anomalib's engine.
 
-    Its ``arguments`` win over :data:`ARGUMENTS`.
+    Its ``arguments`` win over :data:`ARGUMENTS`; ``val_images`` calibrate it.
     """
     from anomalib.engine import Engine
 
@@ -255,13 +247,28 @@ def trained(
     )  # fmt: skip
     if epochs:
         data = anomalib_zsad.SyntheticSurfaces(
-            train_images=images, val_images=16, test_images=16, image_size=size, seed=1 + seed, num_workers=0
+            train_images=images, val_images=val_images, test_images=16, image_size=size, seed=1 + seed, num_workers=0
         )
         with tempfile.TemporaryDirectory() as folder:
             engine = Engine(
                 max_epochs=epochs, default_root_dir=folder, logger=False, accelerator="cpu", enable_progress_bar=False
             )
             engine.fit(model, datamodule=data)
+    return model
+
+
+def trained(
+    method: str,
+    backbone: str,
+    pretrained: str | None,
+    seed: int,
+    images: int,
+    epochs: int,
+    size: int,
+    **arguments: Any,
+) -> Detect:
+    """What a method says after :func:`train_briefly`."""
+    model = train_briefly(method, backbone, pretrained, seed=seed, images=images, epochs=epochs, size=size, **arguments)
     model.configure_model()
     prepare = ClipPreProcessor(size)
 
