@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from anomalib_zsad.deploy.engines import openvino_core
+
 EAGER = "eager f32"
 Runner = Callable[[Tensor], object]
 
@@ -57,12 +59,10 @@ def _compiled(module: nn.Module, _: Callable[[], Path]) -> Runner:
 
 
 def _openvino(module: nn.Module, graph: Callable[[], Path], *, precision: str, int8: bool = False) -> Runner:
-    import openvino as ov
-
     if next(module.buffers()).device.type != "cpu":
         msg = "measured on the CPU only"
         raise UnavailableError(msg)
-    core = ov.Core()
+    core = openvino_core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         msg = "this CPU has no bfloat16 instructions; OpenVINO would compute in float32"
         raise UnavailableError(msg)
@@ -112,7 +112,7 @@ def _with_int8_weights(path: Path) -> Path:
     import openvino as ov
 
     int8 = path.with_name("int8.xml")
-    ov.save_model(nncf.compress_weights(ov.Core().read_model(path)), int8, compress_to_fp16=False)
+    ov.save_model(nncf.compress_weights(openvino_core().read_model(path)), int8, compress_to_fp16=False)
     return int8
 
 

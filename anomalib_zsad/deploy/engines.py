@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 from collections.abc import Iterable, Iterator
@@ -59,6 +60,19 @@ def open_model(path: Path, device: str, precision: str, *, throughput: bool, opt
     raise ValueError(msg)
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process.
+
+    OpenVINO's CPU plugin, of which every core has its own, exchanges the stack that signals are handled on and puts the
+    former one back when it ends. If two end in the order in which they began, that is freed memory: the next signal
+    with a handler, Ctrl-C for one, kills the process.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVINOEngine:
     """An exported graph, OpenVINO's own format or ONNX; imports OpenVINO only.
 
@@ -76,7 +90,7 @@ class OpenVINOEngine:
         import openvino as ov
 
         try:
-            model = ov.Core().read_model(path)
+            model = openvino_core().read_model(path)
         except RuntimeError as error:
             msg = f"{path} is damaged, or not a model that OpenVINO reads: {str(error).strip().splitlines()[-1]}"
             raise ValueError(msg) from error
@@ -86,8 +100,8 @@ class OpenVINOEngine:
         self._size = tuple(side.get_length() for side in size) if all(side.is_static for side in size) else None
         hint = "THROUGHPUT" if throughput else "LATENCY"
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
-        self._graph = ov.Core().compile_model(model, device, settings)
-        self._names = [output.any_name for output in self._graph.outputs]
+        self._graph = openvino_core().compile_model(model, device, settings)
+        self._names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
         self._requests = ov.AsyncInferQueue(self._graph)
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
@@ -99,11 +113,13 @@ class OpenVINOEngine:
             done.put((key, dict(zip(self._names, values, strict=True))))
 
         self._requests.set_callback(collect)
-        for key, pixels in images:
-            self._requests.start_async({0: self._fitted(pixels)}, key)  # waits until one of the streams is free
-            while not done.empty():
-                yield done.get()
-        self._requests.wait_all()
+        try:
+            for key, pixels in images:
+                self._requests.start_async({0: self._fitted(pixels)}, key)  # waits until one of the streams is free
+                while not done.empty():
+                    yield done.get()
+        finally:
+            self._requests.wait_all()  # a callback in an interpreter that ends would abort it
         while not done.empty():
             yield done.get()
 

@@ -127,6 +127,44 @@ def test_graphs_of_fixed_size_and_batch(shape: tuple[int, ...], tmp_path: Path, 
     assert len(found.regions) == 1
 
 
+SIGNALS = """
+import gc, os, signal, sys
+from anomalib_zsad import Detector
+
+first, second = Detector(sys.argv[1]), Detector(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_process_that_had_two_detectors_survives_a_signal(graph: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", SIGNALS, graph], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
+
+
+STOPPED = """
+import sys
+from anomalib_zsad import Detector
+
+for result in Detector(sys.argv[1]).scan(sys.argv[2:]):
+    raise KeyError("mine")
+"""
+
+
+def test_an_error_of_the_caller_s_own_ends_as_such(graph: Path, photos: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", STOPPED, graph, *photos.glob("*.png")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr.endswith("KeyError: 'mine'\n")
+
+
 def test_a_score_that_is_no_number_is_no_verdict(graph: Path, photos: Path, monkeypatch) -> None:
     detector = Detector(graph)
     ((_, outputs),) = detector._engine.run([(None, np.zeros((3, 8, 8), np.float32))])

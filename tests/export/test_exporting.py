@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 from anomalib.data import Folder
@@ -19,6 +18,7 @@ from anomalib.models import get_model
 from PIL import Image
 
 from anomalib_zsad import Detector, SyntheticSurfaces
+from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.exporting import _calibration, _validate
 from tests.conftest import QUIET
 
@@ -100,7 +100,7 @@ def test_compressed_files_are_smaller(files) -> None:
 
 
 def test_only_linear_layers_of_the_towers_are_quantised(files, model) -> None:
-    graph = ov.Core().read_model(files[CompressionType.INT8_PTQ])
+    graph = openvino_core().read_model(files[CompressionType.INT8_PTQ])
     quantised = {
         target.get_node() for node in graph.get_ops() if node.get_type_name() == "FakeQuantize"
         for target in node.output(0).get_target_inputs()
@@ -112,11 +112,12 @@ def test_only_linear_layers_of_the_towers_are_quantised(files, model) -> None:
     assert len(found) == 4 * model.model.sizes.vision.layers  # DAPO's texts are encoded before the export
 
 
-def test_a_graph_of_one_size_and_one_image(model, tmp_path: Path, picture: Path) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_graph_of_one_size_and_one_image(kind: str, model, tmp_path: Path, picture: Path) -> None:
     engine = Engine(default_root_dir=tmp_path, logger=False, **QUIET)
     fixed = {"input_size": (56, 56), "onnx_kwargs": {"dynamic_axes": None}}
-    path = engine.export(model, "openvino", export_root=tmp_path, **fixed)
-    assert ov.Core().read_model(path).input(0).get_partial_shape().to_shape() == [1, 3, 56, 56]
+    path = engine.export(model, kind, export_root=tmp_path, **fixed)
+    assert openvino_core().read_model(path).input(0).get_partial_shape().to_shape() == [1, 3, 56, 56]
     free = model(torch.from_numpy(np.asarray(Image.open(picture)).copy()).permute(2, 0, 1)[None] / 255)
     assert Detector(path)(picture).score == pytest.approx(free.pred_score.item(), abs=1e-4)
 
@@ -152,7 +153,7 @@ def test_images_are_read_one_at_a_time_and_labels_not_at_all(files) -> None:
             alive.append(weakref.ref(image))
             return SimpleNamespace(image=image)  # no label, no mask
 
-    graph = ov.Core().read_model(files[None])
+    graph = openvino_core().read_model(files[None])
     shapes = [pixels.shape for pixels in _calibration(graph, Data()).get_inference_data()]
     assert sorted(shapes) == [(1, 3, 40 + index, 50) for index in range(20)]
 
@@ -173,8 +174,8 @@ def test_accuracy_control_takes_labels_of_the_training_split_only(model, parts, 
 def test_the_metric_starts_anew_every_time(files, model) -> None:
     from anomalib.metrics import AUROC
 
-    graph = ov.Core().read_model(files[None])
-    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    graph = openvino_core().read_model(files[None])
+    compiled = openvino_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     data = pictures(val_images=6)
     data.setup()
     items = [data.val_data[index] for index in range(6)]

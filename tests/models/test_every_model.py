@@ -25,6 +25,7 @@ from PIL import Image
 
 import anomalib_zsad
 from anomalib_zsad.adapters import AdapterError
+from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.models.schema import json_schema
 from tests.conftest import QUIET, REAL, TINY
 
@@ -306,7 +307,7 @@ def test_exported_graphs_score_as_lightning_does(trained, tmp_path) -> None:
     _, model, _ = trained
     onnx = model.to_onnx(tmp_path)
     ov.save_model(ov.convert_model(onnx), tmp_path / "model.xml", compress_to_fp16=False)
-    core = ov.Core()
+    core = openvino_core()
     for file in (onnx, tmp_path / "model.xml"):
         graph = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         for pixels in exported_inputs():
@@ -349,7 +350,7 @@ def test_extra_maps_reach_pictures_and_graphs_and_change_no_score(name: str, par
     engine.predict(model, data_path=Path(parts["gasket"]["root"]) / "cut" / "000.png")
     (picture,) = Path(engine.trainer.default_root_dir).rglob("000.png")
     assert Image.open(picture).width == 256 * (3 + len(fields))
-    graph = ov.Core().compile_model(str(model.to_onnx(tmp_path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    graph = openvino_core().compile_model(str(model.to_onnx(tmp_path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     got = graph(images(2, 90).numpy())
     for field in ("pred_score", "anomaly_map", *fields):
         np.testing.assert_allclose(got[field], getattr(shown, field), rtol=0, atol=1e-4)

@@ -20,6 +20,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.functional import upsample
 from anomalib_zsad.metrics import METRICS
 from anomalib_zsad.metrics.multi_type import image_type_metrics, log_odds, pixel_type_metrics
@@ -284,8 +285,8 @@ def exported(trained, tmp_path_factory) -> tuple[DAPO, Path]:
 def test_exported_graphs_name_kinds_as_lightning_does(exported, tmp_path) -> None:
     model, path = exported
     ov.save_model(ov.convert_model(path), tmp_path / "model.xml", compress_to_fp16=False)
-    read = ov.Core().read_model(tmp_path / "model.xml")
-    graph = ov.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    read = openvino_core().read_model(tmp_path / "model.xml")
+    graph = openvino_core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     pixels = torch.rand(2, 3, 90, 70, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = model(pixels)
