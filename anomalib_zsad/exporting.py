@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,19 +53,23 @@ class ZeroShotExport(Base):
     origin: dict[str, Any]
     """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
-    def to_torch(self, *args, **kwargs) -> Path:
+    def to_torch(self, export_root: str | Path, *args, **kwargs) -> Path:
         """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""
         self.configure_model()
-        return super().to_torch(*args, **kwargs)
+        return _written_whole(export_root, lambda folder: super(ZeroShotExport, self).to_torch(folder, *args, **kwargs))
 
-    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
+    def to_onnx(self, export_root: str | Path, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX; ``to_openvino`` starts here, too."""
         self.configure_model()
         kwargs.setdefault("opset_version", 18)
+
+        def export(folder: Path) -> Path:
+            path = super(ZeroShotExport, self).to_onnx(folder, *args, **kwargs)
+            _attach(path, self.export_facts())
+            return path
+
         with _quiet("onnx_ir", "onnxscript"):  # a thousand lines of INFO otherwise
-            path = super().to_onnx(*args, **kwargs)
-        _attach(path, self.export_facts())
-        return path
+            return _written_whole(export_root, export)
 
     def to_openvino(  # type: ignore[override]
         self,
@@ -97,8 +102,9 @@ class ZeroShotExport(Base):
         if compression_type in {CompressionType.INT8_PTQ, CompressionType.INT8_ACQ}:  # before minutes are spent
             self._set_up_for_quantization(datamodule, labelled=compression_type == CompressionType.INT8_ACQ)
         metric = _metric_for_images(metric) if isinstance(metric, str) else metric
-        return super().to_openvino(
-            export_root, model_file_name, input_size, compression_type, datamodule, metric, **kwargs
+        chosen = (model_file_name, input_size, compression_type, datamodule, metric)
+        return _written_whole(
+            export_root, lambda folder: super(ZeroShotExport, self).to_openvino(folder, *chosen, **kwargs)
         )
 
     @staticmethod
@@ -202,6 +208,19 @@ class ZeroShotExport(Base):
         }
 
 
+def _written_whole(export_root: str | Path, export: Callable[[Path], Path]) -> Path:
+    """Export beside the place and move the files there, so that a failure leaves an older export as it was."""
+    root = Path(export_root)
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".export-", dir=root) as folder:
+        path = export(Path(folder))
+        target = root / path.parent.relative_to(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(path.parent.iterdir(), key=lambda file: file == path):  # the one that names the others, last
+            file.replace(target / file.name)
+    return target / path.name
+
+
 def _attach(path: Path, facts: Mapping[str, Any]) -> None:
     """Add facts to an ONNX file. Two protobuf messages, one behind the other, are their union: no need to read it."""
     from onnx import ModelProto, StringStringEntryProto
@@ -262,7 +281,7 @@ def _validate(model: Any, compiled: Any, metric: Metric, items: Iterable[Any]) -
 def _by_name(found: Any) -> dict[str, np.ndarray]:
     """The outputs that anomalib's metrics know."""
     known = ("pred_score", "pred_label", "anomaly_map", "pred_mask")
-    values = {output.any_name: value for output, value in found.items()}
+    values = {name: value for output, value in found.items() for name in output.get_names()}
     return {name: values[name] for name in known if name in values}
 
 
