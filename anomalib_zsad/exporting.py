@@ -120,6 +120,13 @@ class ZeroShotExport(Base):
         datamodule.setup("fit")
         if labelled:
             use_auxiliary_data(datamodule)
+            held = datamodule.val_data.samples
+            if held.empty or held.label_index.nunique() < 2:
+                msg = (
+                    f"INT8_ACQ holds its metric on images that are kept for calibration, of which {datamodule.name} "
+                    f"has {len(held)}, not of both kinds: it needs two normal and two anomalous images of a class."
+                )
+                raise ValueError(msg)
         if not len(datamodule.train_data):
             msg = f"The training split of {datamodule.name} has no images to quantise with."
             raise ValueError(msg)

@@ -42,6 +42,10 @@ EXTRA = {
     "anomalib train --model PromptMoE --data SyntheticSurfaces": (
         f"{SMALL} {CPU} --data.train_images 16 --data.val_images 22 --data.test_images 12 --data.image_size 56"
     ),
+    "anomalib export --model PromptMoE --model.weights promptmoe.safetensors --export_type openvino"
+    " --compression_type INT8_ACQ": (
+        "--data.source SyntheticSurfaces --data.source.train_images 32 --data.source.image_size 56"
+    ),
     "anomalib-zsad benchmark speed": "--backbone tiny-random --image-size 56 --runs eager-f32 --repeat 1 --batch 1",
 }
 """What is added to commands that begin so, which would otherwise want published weights and hours."""

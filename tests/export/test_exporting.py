@@ -17,10 +17,10 @@ from anomalib.engine import Engine
 from anomalib.models import get_model
 from PIL import Image
 
-from anomalib_zsad import Detector, SyntheticSurfaces
+from anomalib_zsad import Detector, SyntheticSurfaces, ZeroShot
 from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.exporting import _calibration, _validate
-from tests.conftest import QUIET
+from tests.conftest import QUIET, paint_parts
 
 WORDS = ["scratch", "dent"]
 COMPRESSIONS = [None, *CompressionType]
@@ -130,6 +130,14 @@ def test_without_images_it_says_which_ones_to_give(compression, model, tmp_path:
     with pytest.raises(ValueError, match="--data SyntheticSurfaces"):
         model.to_openvino(tmp_path, compression_type=compression)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_metric_needs_images_of_both_kinds(model, tmp_path: Path) -> None:
+    data = ZeroShot(source=Folder(**paint_parts(tmp_path / "few", 0, normal=3, anomalous=1)), num_workers=0)
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="has 1, not of both kinds: it needs two normal and two anomalous images"):
+        model.to_openvino(out, compression_type=CompressionType.INT8_ACQ, datamodule=data)
+    assert not out.exists()
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones(model, tmp_path: Path) -> None:
