@@ -148,6 +148,32 @@ def test_a_process_that_had_two_detectors_survives_a_signal(graph: Path) -> None
     assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
 
 
+MEMORY = """
+import sys
+import numpy as np
+from pathlib import Path
+from anomalib_zsad.deploy.engines import open_model
+
+def resident():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+
+engine = open_model(Path(sys.argv[1]), "CPU", "f32", throughput=False, options={})
+sizes = np.random.default_rng(0).integers(16, 300, (2400, 2))
+print(resident())
+for half in np.split(sizes, 2):
+    for _ in engine.run((None, np.zeros((3, *size), np.float32)) for size in half):
+        pass
+    print(resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_photographs_of_ever_other_sizes_do_not_fill_the_memory(graph: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", MEMORY, graph], capture_output=True, text=True, check=True)
+    start, half, end = map(int, run.stdout.split())
+    assert end - half < (half - start) / 4
+
+
 STOPPED = """
 import sys
 from anomalib_zsad import Detector
