@@ -75,7 +75,7 @@ class Detector:
     """A trained model, ready for photographs.
 
     Exported graphs (``.xml``, ``.onnx``) need OpenVINO, Pillow and numpy; neither PyTorch nor anomalib is imported.
-    What the model is - threshold, defect words, class word - is read from the file.
+    What the model is - threshold, defect words, class word - is read from the file. Threads may share a detector.
 
     Args:
         model (str | Path): OpenVINO's ``.xml``, ``.onnx``, an adapter (``.safetensors``), a checkpoint (``.ckpt``) or

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import queue
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -38,7 +39,8 @@ class Engine(Protocol):
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
 
-        They come as they are ready, which need not be the order of the images; the key tells which one it is.
+        They come as they are ready, which need not be the order of the images; the key tells which one it is. Several
+        threads may run at the same time.
         """
         ...
 
@@ -108,21 +110,25 @@ class OpenVINOEngine:
         if device == "CPU":
             settings["CPU_RUNTIME_CACHE_CAPACITY"] = SIZES_KEPT
         self._graph = openvino_core().compile_model(model, device, settings)
-        self._names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
+        names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
         self._requests = ov.AsyncInferQueue(self._graph)
+        self._starting = threading.Lock()  # finding a free request and taking it are two steps of OpenVINO's queue
+
+        def collect(request: Any, task: tuple[queue.SimpleQueue, Any]) -> None:
+            done, key = task
+            values = (tensor.data[0].copy() for tensor in request.output_tensors)
+            done.put((key, dict(zip(names, values, strict=True))))
+
+        self._requests.set_callback(collect)
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """See :class:`Engine`."""
         done: queue.SimpleQueue[tuple[Key, Outputs]] = queue.SimpleQueue()
-
-        def collect(request: Any, key: Key) -> None:
-            values = (tensor.data[0].copy() for tensor in request.output_tensors)
-            done.put((key, dict(zip(self._names, values, strict=True))))
-
-        self._requests.set_callback(collect)
         try:
             for key, pixels in images:
-                self._requests.start_async({0: self._fitted(pixels)}, key)  # waits until one of the streams is free
+                inputs = {0: self._fitted(pixels)}
+                with self._starting:
+                    self._requests.start_async(inputs, (done, key))  # waits until one of the streams is free
                 while not done.empty():
                     yield done.get()
         finally:

@@ -6,6 +6,7 @@
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,14 @@ except KeyboardInterrupt:
 def test_a_process_that_had_two_detectors_survives_a_signal(graph: Path) -> None:
     run = subprocess.run([sys.executable, "-c", SIGNALS, graph], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
+
+
+def test_threads_may_share_a_detector(graph: Path) -> None:
+    detector, rng = Detector(graph), np.random.default_rng(0)
+    images = [rng.integers(0, 255, (*rng.integers(20, 200, 2), 3), np.uint8) for _ in range(200)]
+    wanted = [detector(image).score for image in images]
+    with ThreadPoolExecutor(8) as threads:
+        assert [one.score for one in threads.map(detector, images)] == wanted
 
 
 MEMORY = """
