@@ -51,9 +51,9 @@ SMOOTHING = 4.0  # standard deviation in pixels, of every map
 TOP = 0.004  # share of a map's pixels whose mean is its score
 
 ARGUMENTS: dict[str, dict[str, object]] = {
-    "PromptMoE": {"warmup_epochs": 0.3, "learning_rate": 5e-3},
+    "PromptMoE": {"warmup_epochs": 0.3, "learning_rate": 2e-3},
     "CoPS": {},
-    "BayesPFL": {"epochs": 2, "first_stage_epochs": 1, "learning_rate": 1e-3},
+    "BayesPFL": {"epochs": 2, "first_stage_epochs": 1, "learning_rate": 2e-3},
     "DAPO": {},
     "PromptAD": {"anomaly_repeats": 1},
 }
