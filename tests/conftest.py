@@ -44,6 +44,18 @@ def paint_parts(root: Path, seed: int, normal: int = 12, anomalous: int = 12, si
     return {"name": root.name, "root": str(root), "normal_dir": "good", "abnormal_dir": "cut", "mask_dir": "mask"}
 
 
+def paint_indexed_parts(root: Path, seed: int, count: int = 3) -> None:
+    """Normal and anomalous parts, ``count`` of each, with an ``index.csv``, whose training split is left out."""
+    paint_parts(root, seed, normal=count, anomalous=count)
+    with (root / "index.csv").open("w", newline="") as file:
+        index = csv.writer(file)
+        index.writerow(["image", "label", "mask", "split", "type"])
+        index.writerow(["good/not_there.png", 0, "", "train", "good"])
+        for number in range(count):
+            index.writerow([f"good/{number:03}.png", 0, "", "test", "good"])
+            index.writerow([f"cut/{number:03}.png", 1, f"mask/{number:03}.png", "test", "cut"])
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Two generated objects, ``washer`` and ``gasket``, as arguments of anomalib's ``Folder``."""

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tests.conftest import QUIET, paint_parts
+from tests.conftest import QUIET, paint_indexed_parts, paint_parts
 from tests.data.field_trees import plant
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +46,7 @@ EXTRA = {
     " --compression_type INT8_ACQ": (
         "--data.source SyntheticSurfaces --data.source.train_images 32 --data.source.image_size 56"
     ),
+    "anomalib-zsad benchmark deploy": "--formats onnx 'openvino INT8' --batches any",
     "anomalib-zsad benchmark speed": "--backbone tiny-random --image-size 56 --runs eager-f32 --repeat 1 --batch 1",
 }
 """What is added to commands that begin so, which would otherwise want published weights and hours."""
@@ -148,6 +149,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     benchmark = root / "configs" / "benchmark" / "small.yaml"
     benchmark.write_text(yaml.safe_dump(yaml.safe_load(benchmark.read_text(encoding="utf-8")) | CUT))
     part = paint_parts(root / "washer", seed=0)
+    paint_indexed_parts(root / "tiles", seed=1)
     (root / "photos").mkdir()
     for number, photo in enumerate(sorted((root / "washer" / "cut").iterdir())[:3], start=1):
         shutil.copy(photo, root / "photos" / f"{number:04}.png")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("data", type=Path, help="folder with images and an index.csv (image,label,mask,split,type)")
     parser.add_argument("--output", type=Path, default=Path("results/deploy"), help="(default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all)")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: those of the adapters, or all)")
     parser.add_argument("--formats", nargs="+", metavar="FORMAT", help='such as "openvino INT8" (default: all)')
     parser.add_argument("--batches", nargs="+", choices=("any", "fixed"), help="(default: both)")
     parser.add_argument(

@@ -3,7 +3,6 @@
 
 """``anomalib-zsad benchmark deploy``, on generated parts by default and on real tiles for all methods when slow."""
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -18,21 +17,14 @@ from sklearn.metrics import roc_auc_score
 from anomalib_zsad.benchmark.deploy import FORMATS, Plan, Runner, auroc
 from anomalib_zsad.cli import main
 from anomalib_zsad.data.photographs import Photographs
-from tests.conftest import paint_parts
+from tests.conftest import paint_indexed_parts
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     """Six generated parts with an index."""
     root = tmp_path_factory.mktemp("photos")
-    paint_parts(root, seed=3, normal=3, anomalous=3)
-    with (root / "index.csv").open("w", newline="") as file:
-        index = csv.writer(file)
-        index.writerow(["image", "label", "mask", "split", "type"])
-        index.writerow(["good/not_there.png", 0, "", "train", "good"])
-        for number in range(3):
-            index.writerow([f"good/{number:03}.png", 0, "", "test", "good"])
-            index.writerow([f"cut/{number:03}.png", 1, f"mask/{number:03}.png", "test", "cut"])
+    paint_indexed_parts(root, seed=3)
     return root
 
 

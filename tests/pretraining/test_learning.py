@@ -19,7 +19,7 @@ MARGIN = {"BayesPFL": 0.20, "CoPS": 0.15, "DAPO": 0.10, "PromptAD": 0.15, "Promp
 """Least gain in pixel AUROC over random towers, more than two standard deviations of a difference between two runs.
 
 Measured at these settings, mean and standard deviation over seeds 0, 1, 2, small CLIP against random, in percent:
-BayesPFL 81.4 +- 5.0 against 60.3 +- 5.0, CoPS 70.5 +- 3.2 against 44.6 +- 4.7, DAPO 87.5 +- 0.5 against 68.8 +- 2.3,
+BayesPFL 81.4 +- 5.0 against 60.3 +- 5.0, CoPS 69.9 +- 3.1 against 47.9 +- 0.8, DAPO 87.5 +- 0.5 against 68.8 +- 2.3,
 PromptAD 81.2 +- 2.1 against 54.8 +- 2.2, PromptMoE 82.9 +- 4.4 against 65.4 +- 2.3."""
 
 
