@@ -182,10 +182,10 @@ class Subject:
         model.save_adapter(self.adapter)
 
     @contextmanager
-    def _engine(self, **options: Any) -> Generator[Engine]:
+    def _engine(self) -> Generator[Engine]:
         quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         with TemporaryDirectory() as folder:
-            yield Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet, **options)
+            yield Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet)
 
     def export(self, name: str, batch: str) -> Path:
         """Make the file of a cell. Both kinds of graph are traced once, whatever they become."""
