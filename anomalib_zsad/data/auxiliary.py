@@ -12,7 +12,7 @@ from anomalib.data import AnomalibDataModule, ImageBatch
 from lightning import LightningDataModule
 
 from anomalib_zsad.data.batches import collate
-from anomalib_zsad.data.datasets import AuxiliaryDataset, parts_of
+from anomalib_zsad.data.datasets import AuxiliaryDataset, parts_by_class
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.splits import hold_out
 from anomalib_zsad.data.words import OBJECT
@@ -54,7 +54,7 @@ def use_auxiliary_data(datamodule: LightningDataModule, *, seed: int = 0, calibr
 
     name = datamodule.name
     category = datamodule.category or name
-    parts = parts_of(datamodule.train_data, name, category, word_of(datamodule))
+    parts = parts_by_class(datamodule.train_data, name, category, word_of(datamodule))
     data = AuxiliaryDataset(parts)
     if not len(data):
         msg = f"The training split of {name} has no images."

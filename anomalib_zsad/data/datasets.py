@@ -95,6 +95,28 @@ def parts_of(dataset: AnomalibDataset, source: str, category: str, class_name: s
     return parts
 
 
+def parts_by_class(dataset: AnomalibDataset, source: str, category: str, class_name: str) -> list[Part]:
+    """Wrap the images of one or several classes.
+
+    Args:
+        dataset (AnomalibDataset): Its ``samples`` tell the classes apart by the columns ``category`` and
+            ``class_name``; without these columns all is one class.
+        source (str): Name of the data set.
+        category (str): Category, where there are no such columns.
+        class_name (str): Class word, where there are no such columns.
+
+    Returns:
+        list[Part]: One or two for each class.
+    """
+    samples = dataset.samples
+    if not {"category", "class_name"} <= set(samples.columns):
+        return parts_of(dataset, source, category, class_name)
+    parts: list[Part] = []
+    for (one, word), rows in samples.groupby(["category", "class_name"], sort=False).indices.items():
+        parts += parts_of(dataset.subsample(list(rows)), source, one, word)
+    return parts
+
+
 class RowDataset(AnomalibDataset):
     """A data set whose subsets are rows of ``samples``, in whatever order; nothing is looked for on disk again."""
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from anomalib_zsad.data.known_sets import SETS
 from anomalib_zsad.data.layouts import Entry, Layout, folders, threshold
-from anomalib_zsad.data.meta_json import find_index, read_index
+from anomalib_zsad.data.meta_json import find_indexes, read_index
 
 _SHOWN = 3  # files named for each finding
 _DEPTH = 2  # folders below the one given
@@ -31,7 +31,7 @@ class Report:
 
     Attributes:
         name (str): Name of its datamodule; ``"?"`` if that cannot be told.
-        place (Path): Where it is.
+        place (Path): Its folder, or its index file.
         classes (int): Number of classes with images.
         counts (dict[str, tuple[int, int]]): Normal and anomalous images of each split.
         published (Mapping[str, tuple[int, int]]): The same, published.
@@ -99,7 +99,7 @@ def examine(root: Path, name: str | None = None, *, quiet: bool = False) -> list
 
 
 def _recognised(root: Path) -> Iterator[tuple[Path, list[Layout]]]:
-    """Places, and what they may be; no layout for an index file."""
+    """Folders, and what they may be; index files, with no layout."""
     level = [root]
     for _ in range(_DEPTH + 1):
         below: list[Path] = []
@@ -107,18 +107,11 @@ def _recognised(root: Path) -> Iterator[tuple[Path, list[Layout]]]:
             found = _candidates(place)
             if found:
                 yield place, found
-            if _has_index(place):
-                yield place, []
-            elif not found:
+            indexes = find_indexes(place)
+            yield from ((index, []) for index in indexes)
+            if not found and not indexes:
                 below += [path for path in folders(place) if not path.name.startswith(".")]
         level = below
-
-
-def _has_index(place: Path) -> bool:
-    try:
-        return find_index(place).is_file()
-    except FileNotFoundError:
-        return False
 
 
 def _candidates(place: Path) -> list[Layout]:
@@ -158,7 +151,7 @@ def _list(place: Path, layouts: Sequence[Layout]) -> tuple[Report, list[Entry]]:
     layout = layouts[0] if layouts else None
     report = Report(layout.name if layout else "MetaJson", place)
     try:
-        entries = layout.entries(place) if layout else read_index(find_index(place), place)
+        entries = layout.entries(place) if layout else read_index(place, place.parent)
     except (OSError, ValueError, KeyError) as error:
         report.problems.append(f"cannot be listed: {error}")
         return report, []
@@ -217,8 +210,9 @@ def _read(path: Path) -> _File:
 def _check(report: Report, entries: Sequence[Entry], files: Mapping[Path, _File], odd: set[str]) -> None:
     broken = [path for entry in entries for path in (entry.image, *entry.masks) if files[path].fault]
     _add(report.problems, broken, "cannot be read")
+    unmasked = SETS[report.name].unmasked if report.name in SETS else ()
     masked = any(entry.masks for entry in entries)
-    bare = [entry.image for entry in entries if masked and entry.defect and not entry.masks]
+    bare = [e.image for e in entries if masked and e.defect and not e.masks and e.category not in unmasked]
     empty = [
         entry.image
         for entry in entries

@@ -13,16 +13,15 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName
 from pandas import DataFrame
-from PIL import Image as PillowImage
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
-from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_zsad.data.auxiliary import KeepsBatchTypes
 from anomalib_zsad.data.batches import ZeroShotBatch, ZeroShotItem
 from anomalib_zsad.data.datasets import RowDataset
 from anomalib_zsad.data.layouts import Entry, Layout, cut, read_marks
+from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.data.word_styles import check_style, class_word_of
 from anomalib_zsad.data.words import defect_word
 
@@ -93,10 +92,12 @@ class FieldDataset(RowDataset):
             ValueError: If image and mask differ in size.
         """
         sample = self.samples.iloc[index]
-        with PillowImage.open(sample.file) as file:
-            pixels = file.convert("RGB")
-        image = Image(pil_to_tensor(pixels.crop(sample.box) if sample.box else pixels).float() / 255)
-        mask = self._mask(sample, pixels.size) if self.task == TaskType.SEGMENTATION else None
+        image = read_image(sample.file)
+        size = (image.shape[-1], image.shape[-2])
+        if sample.box:
+            left, top, right, bottom = sample.box
+            image = Image(image[:, top:bottom, left:right])
+        mask = self._mask(sample, size) if self.task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
         elif self.augmentations:

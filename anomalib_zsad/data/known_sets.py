@@ -138,6 +138,17 @@ def _real_iad(root: Path, category: str) -> Iterator[Entry]:
             yield Entry(home / item["image_path"], split, category, "" if good else item["anomaly_class"], masks)
 
 
+def _bmad(root: Path, category: str) -> Iterator[Entry]:
+    """Training pictures lie in ``train/good``; masks, of three sets, in ``label`` beside ``img``."""
+    place = child(root, category)
+    yield from (Entry(image, "train", category, "") for image in images(child(child(place, "train"), "good")))
+    for kind, defect in (("good", ""), ("Ungood", "anomaly")):
+        tested = child(child(place, "test"), kind)
+        masks = masks_in(child(tested, "label")) if defect else {}
+        for image in images(child(tested, "img")):
+            yield Entry(image, "test", category, defect, masks.get(key(image), ()))
+
+
 _MVTEC_TREE = """<class>/train/good/*.png
 <class>/test/{good,<defect>}/*.png
 <class>/ground_truth/<defect>/*_mask.png"""
@@ -287,6 +298,13 @@ ANOMALIBS = (
         "Kolektor", "KolektorSDD", ("Kolektor",), _ksdd, {"test": (347, 52)},
         "kos01/Part0.jpg\nkos01/Part0_label.bmp", "vicos.si/resources/kolektorsdd", "CC BY-NC-SA 4.0",
         nested=("KolektorSDD",),
+    ),
+    Layout(
+        "BMAD", "BMAD", _words("Brain Chest Histopathology Liver Retina_OCT2017 Retina_RESC"), _bmad, {},
+        "Brain/train/good/*.png\nBrain/{valid,test}/{good,Ungood}/img/*.png\n"
+        "Brain/{valid,test}/Ungood/label/*.png  (Brain, Liver and Retina_RESC alone)",
+        "github.com/DorisBao/BMAD", "CC BY-NC-SA 4.0", nested=("BMAD",),
+        unmasked=("Chest", "Histopathology", "Retina_OCT2017"),
     ),
 )  # fmt: skip
 """Sets with a datamodule in anomalib, for ``anomalib-zsad doctor`` to know them."""

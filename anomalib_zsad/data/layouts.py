@@ -73,6 +73,7 @@ class Layout:
         groups (Mapping): Names for some of the classes.
         tiled (bool): Whether its images are strips that are cut into squares (:func:`cut`).
         masks (bool): Whether its anomalies are annotated.
+        unmasked (tuple[str, ...]): Classes whose anomalies are not, where those of others are.
         odd (tuple[str, ...]): Images (names without suffix) whose mask is missing or empty as published.
     """
 
@@ -89,6 +90,7 @@ class Layout:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tiled: bool = False
     masks: bool = True
+    unmasked: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
 
     def holds(self, place: Path) -> bool:
@@ -279,4 +281,4 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a table; names and values without the blanks around them."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
-        return [{str(k).strip().lower(): str(v).strip() for k, v in row.items() if k is not None} for row in rows]
+        return [{str(k).strip().lower(): str(v or "").strip() for k, v in row.items() if k is not None} for row in rows]

@@ -17,15 +17,20 @@ _CLASS, _LABEL = ("cls_name", "product_cls", "class_name"), ("anomaly", "label")
 _DEFECT = ("specie_name", "defect_cls")
 
 
+def find_indexes(root: Path) -> list[Path]:
+    """The index files of a folder: ``meta.json``, or else every ``meta_*.json`` and ``*.jsonl``."""
+    if (root / "meta.json").is_file():
+        return [root / "meta.json"]
+    return sorted([*root.glob("meta_*.json"), *root.glob("*.jsonl")]) if root.is_dir() else []
+
+
 def find_index(root: Path) -> Path:
-    """The index file of a folder: ``meta.json``, or else the only ``meta_*.json`` or ``*.jsonl``.
+    """The only index file of a folder.
 
     Raises:
         FileNotFoundError: If there is none, or there are several.
     """
-    if (root / "meta.json").is_file():
-        return root / "meta.json"
-    found = sorted([*root.glob("meta_*.json"), *root.glob("*.jsonl")]) if root.is_dir() else []
+    found = find_indexes(root)
     if len(found) == 1:
         return found[0]
     names = ", ".join(path.name for path in found) or "none"

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from anomalib_zsad.data.layouts import read_csv, read_marks
+
+_COLUMNS = ("image", "label", "mask", "split")
 
 
 class Photographs:
@@ -26,10 +29,10 @@ class Photographs:
         total (int): How many there are.
         paths (list[Path]): Images that were taken.
         labels (np.ndarray): ``(N,)``, true where anomalous.
-        masked (bool): Whether any of them has a mask.
+        masked (bool): Whether all anomalous images have a mask, so that maps can be judged.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, a column is missing, or ``most`` is below 1.
     """
 
     def __init__(self, folder: Path, most: int | None = None) -> None:
@@ -37,18 +40,26 @@ class Photographs:
         if not index.is_file():
             msg = f"{folder} has no index.csv (columns image,label,mask,split,type; paths relative to the folder)."
             raise ValueError(msg)
-        with index.open(encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
+        if most is not None and most < 1:
+            msg = f"At least 1 image of {folder} must be taken, got {most}."
+            raise ValueError(msg)
+        everything = read_csv(index)
+        missing = [name for name in _COLUMNS if everything and name not in everything[0]]
+        if missing:
+            msg = f"{index} has no column {', '.join(missing)}; it needs {', '.join(_COLUMNS)}."
+            raise ValueError(msg)
+        rows = [row for row in everything if row["split"] != "train"]
         if not rows:
             msg = f"{index} lists no images outside its train split."
             raise ValueError(msg)
         self.folder, self.total = folder, len(rows)
-        step = 1 if most is None else max(1, len(rows) / most)
-        rows = [rows[int(place)] for place in np.arange(0, len(rows), step)]
+        taken = len(rows) if most is None else min(most, len(rows))
+        rows = [rows[number * len(rows) // taken] for number in range(taken)]
         self.paths = [folder / row["image"] for row in rows]
         self.labels = np.array([row["label"] == "1" for row in rows])
         self._masks = [folder / row["mask"] if row["mask"] else None for row in rows]
-        self.masked = any(self._masks)
+        anomalous = [mask for mask, label in zip(self._masks, self.labels, strict=True) if label]
+        self.masked = bool(anomalous) and all(anomalous)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,5 +73,5 @@ class Photographs:
         path = self._masks[index]
         if path is None:
             return np.zeros((side, side), bool)
-        with Image.open(path) as mask:
-            return np.asarray(mask.convert("L").resize((side, side), Image.Resampling.NEAREST)) > 127
+        marks = Image.fromarray(np.asarray(read_marks([path]), np.uint8))
+        return np.asarray(marks.resize((side, side), Image.Resampling.NEAREST)) > 0

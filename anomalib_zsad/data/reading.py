@@ -32,6 +32,24 @@ from torchvision.tv_tensors import Image
 from anomalib_zsad.deploy.pictures import SUFFIXES, UnreadableImageError, is_deep, open_file, read
 
 
+def read_image(path: str) -> Image:
+    """Read an image.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        Image: ``(3, H, W)`` in [0, 1].
+
+    Raises:
+        OSError: If it cannot be read; the message names the file.
+    """
+    try:
+        return Image(torch.from_numpy(read(path).pixels))
+    except (OSError, UnreadableImageError) as error:
+        raise _unreadable("image", path, error) from error  # noqa: EM101 - no message, but a role
+
+
 def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
     """Read one image and its mask with the data set's own reader.
 

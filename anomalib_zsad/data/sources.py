@@ -84,8 +84,13 @@ class OneClass:
 
     def same_objects(self, other: OneClass) -> bool:
         """Whether both are the same category of the same data set, in whichever split."""
-        mine, others = ((type(one.datamodule), str(getattr(one.datamodule, "root", ""))) for one in (self, other))
-        return bool(self.datamodule.category) and mine == others and self.category == other.category
+        return bool(self.datamodule.category) and self._place == other._place and self.category == other.category
+
+    @property
+    def _place(self) -> tuple[type, Path, str]:
+        """What the data set is read from: folders are compared by where they are, not by how that is written."""
+        index = str(getattr(self.datamodule, "index", None) or "")
+        return type(self.datamodule), Path(getattr(self.datamodule, "root", None) or "").resolve(), index
 
     def __str__(self) -> str:
         """Data set and category."""

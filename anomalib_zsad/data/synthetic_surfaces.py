@@ -368,9 +368,9 @@ class SyntheticSurfaces(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         """
         if not self._is_setup:
             self._setup(stage)
-            self.train_data = AuxiliaryDataset(_parts(self.train_data))
-            self.val_data = AuxiliaryDataset(_parts(self.val_data))
-            self.test_data = ZeroShotDataset(_parts(self.test_data))
+            train, val, test = (_parts(data) for data in (self.train_data, self.val_data, self.test_data))
+            self.train_data, self.val_data = AuxiliaryDataset(train), AuxiliaryDataset(val)
+            self.test_data = ZeroShotDataset(test)
             self._is_setup = True
         self._update_augmentations()
 

@@ -152,13 +152,12 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         self._target_classes = classes_of(self.target, target_categories, "target")
         everything = [*classes, *self._target_classes]
         if isinstance(class_words, str):
-            self.word_style = check_style(class_words)
-            words = {one.category: class_word_of(one.source, one.category, class_words) for one in everything}
-            self._class_words = words
+            self._class_words: dict[str, str] | str = check_style(class_words)
+            self.word_style = class_words
         else:
             styles = {getattr(one.datamodule, "class_words", "folder") for one in self._target_classes or classes}
-            self.word_style = " and ".join(sorted(styles)) + (", some replaced" if class_words else "")
             self._class_words = self._check_words(class_words or {}, everything)
+            self.word_style = " and ".join(sorted(styles)) + (", some replaced" if class_words else "")
         self._source_classes = self._without(classes, exclude_classes or [])
         self._refuse_same_objects()
         self._category = "-to-".join(
@@ -253,26 +252,31 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
             if hasattr(self, "test_data"):
                 self._keep_apart(data)
             kept, held = hold_out(data.samples, self.calibration_ratio, self.seed)
+            self._require(
+                bool(held),
+                "No image is left to calibrate on: one of two images of a class and label is held out, and nowhere are "
+                "there two. Allow at least 3 with max_images_per_class.",
+            )
             self.train_data, self.val_data = data.subsample(kept), data.subsample(held)
 
     def _parts(self, classes: list[OneClass], split: str) -> list[Part]:
-        names = [one.category for one in classes]
         parts: list[Part] = []
-        for one in classes:
+        for one, name in zip(classes, _names(classes), strict=True):
             for dataset in one.datasets(split):
                 read_kinds(dataset)
-                parts += parts_of(
-                    dataset,
-                    source=one.source,
-                    category=one.category if names.count(one.category) == 1 else str(one),
-                    class_name=self._class_words.get(one.category, one.class_name),
-                )
+                parts += parts_of(dataset, source=one.source, category=name, class_name=self._word(one))
         return parts
+
+    def _word(self, one: OneClass) -> str:
+        if isinstance(self._class_words, str):
+            return class_word_of(one.source, one.category, self._class_words)
+        return self._class_words.get(one.category, one.class_name)
 
     @property
     def target_words(self) -> dict[str, str]:
         """Class word of each category of the target."""
-        return {one.category: self._class_words.get(one.category, one.class_name) for one in self._target_classes}
+        classes = self._target_classes
+        return dict(zip(_names(classes), map(self._word, classes), strict=True))
 
     def target_training_data(self) -> ZeroShotDataset:
         """Images of the target's training split, for few-shot use; training itself never sees them."""
@@ -296,7 +300,13 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
             one_defect_type=self.one_defect_type_per_class,
             seed=self.seed,
         )
-        return data.subsample(chosen)
+        data = data.subsample(chosen)
+        self._require(
+            data.has_anomalous and data.has_normal,
+            f"{where} has no {'normal' if data.has_anomalous else 'anomalous'} images after its limits. Allow at least "
+            "2 with max_images_per_class.",
+        )
+        return data
 
     @staticmethod
     def _require(condition: bool, msg: str) -> None:
@@ -333,10 +343,20 @@ def _label(datamodules: list[AnomalibDataModule], categories: list[str] | None) 
     return [datamodule.name.replace("/", "-").replace("\\", "-") + single for datamodule in datamodules]
 
 
+def _names(classes: list[OneClass]) -> list[str]:
+    """One for each class: its category, with the data set where several share it, and a number where those do, too."""
+    names = [one.category for one in classes]
+    names = [name if names.count(name) == 1 else str(one) for name, one in zip(names, classes, strict=True)]
+    return [
+        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
 def _file(path: str) -> tuple[int, int] | str:
     """What a file is told by, under all its names."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a hundred thousand of these
-    except FileNotFoundError:  # a picture that is made, not read
-        return path
+    except FileNotFoundError:  # a picture that is made, or part of one
+        return os.path.realpath(path)
     return status.st_dev, status.st_ino

@@ -7,6 +7,7 @@
 cut) by split, and the kinds of defect.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -252,6 +253,19 @@ def real_iad(root):
         table.write_text(json.dumps(index))
 
 
+def bmad(root):
+    from anomalib_zsad.data.known_sets import SETS
+
+    for category in SETS["BMAD"].categories:
+        for number in range(4):
+            picture(root / category / "train" / "good" / f"{number}.png")
+        for split, kind in itertools.product(("valid", "test"), ("good", "Ungood")):
+            for number in range(3):
+                picture(root / category / split / kind / "img" / f"{number}.png")
+                if kind == "Ungood" and category in {"Brain", "Liver", "Retina_RESC"}:
+                    mask(root / category / split / kind / "label" / f"{number}.png")
+
+
 def kolektor(root):
     for number in range(3):
         picture(root / f"kos{number:02}" / "Part0.jpg", (20, 60))
@@ -260,6 +274,7 @@ def kolektor(root):
 
 ANOMALIBS = {
     "MVTecAD": mvtec_ad, "Visa": visa, "BTech": btech, "MPDD": mpdd, "RealIAD": real_iad, "Kolektor": kolektor,
+    "BMAD": bmad,
 }  # fmt: skip
 
 

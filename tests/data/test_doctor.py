@@ -146,6 +146,11 @@ def test_index_files(small):
     entry = {"img_path": "tubes/test/good/000.png", "mask_path": "", "cls_name": "tubes", "anomaly": 0}
     (small / "meta.json").write_text(json.dumps({"test": {"tubes": [entry]}}))
     assert [(report.name, report.problems) for report in examine(small)] == [("MPDD", []), ("MetaJson", [])]
+    (small / "meta.json").rename(small / "meta_a.json")
+    shutil.copy(small / "meta_a.json", small / "meta_b.json")
+    assert [(report.name, report.place.name) for report in examine(small)] == [
+        ("MPDD", "MPDD"), ("MetaJson", "meta_a.json"), ("MetaJson", "meta_b.json"),
+    ]  # fmt: skip
     entry["img_path"] = "tubes/none.png"
     (small / "meta.json").write_text(json.dumps({"test": {"tubes": [entry]}}))
     assert "cannot be listed: " in examine(small)[1].problems[0]

@@ -223,3 +223,20 @@ def test_a_source_need_not_exist_for_testing(data):
     datamodule = ZeroShot(source=MetaJson(data / "nowhere"), target=MetaJson(data))
     datamodule.setup("test")
     assert len(datamodule.test_data) == 8
+
+
+def test_two_files_in_one_folder_are_two_data_sets(data):
+    """Bayes-PFL's layout: one folder, and an index for each set."""
+    for name in ("a", "b"):
+        index = entries_of(data)
+        kept = {split: {"bottle": entries["bottle"]} for split, entries in index.items()}
+        half = {split: {"bottle": kept[split]["bottle"][name == "b" :: 2]} for split in kept}
+        write(data / f"meta_{name}.json", half)
+    source, target = MetaJson(data, "meta_a.json"), MetaJson(data, "meta_b.json")
+    datamodule = ZeroShot(source=source, target=target, source_split="all", num_workers=0)
+    datamodule.setup()
+    both = ZeroShot(target=[MetaJson(data, "meta_a.json"), MetaJson(data, "meta_b.json")], num_workers=0)
+    both.setup()
+    assert set(both.test_data.samples.category) == {"MetaJson/bottle 1", "MetaJson/bottle 2"}
+    with pytest.raises(ValueError, match="share bottle"):
+        ZeroShot(source=MetaJson(data, "meta_a.json"), target=MetaJson(data, "meta_a.json"))

@@ -17,7 +17,20 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 import anomalib_zsad.data
-from anomalib_zsad.data import AITEX, DAGM, KSDD2, RSDD, TN3K, BrainMRI, Endo, Kvasir, MADReal, MADSim, ZeroShot
+from anomalib_zsad.data import (
+    AITEX,
+    DAGM,
+    KSDD2,
+    RSDD,
+    TN3K,
+    BrainMRI,
+    Endo,
+    Kvasir,
+    MADReal,
+    MADSim,
+    ZeroShot,
+    use_auxiliary_data,
+)
 from anomalib_zsad.data.known_sets import PUBLIC, SETS
 from anomalib_zsad.data.layouts import cut, key, masks_in, read_marks
 
@@ -144,6 +157,7 @@ def test_published_counts():
         "BrainMRI": (98, 155), "Br35H": (1500, 1500), "ISIC": (0, 379), "ColonDB": (0, 380), "ClinicDB": (0, 612),
         "CVC300": (0, 60), "Kvasir": (0, 1000), "Endo": (0, 200), "TN3K": (0, 614), "MVTecAD": (467, 1258),
         "Visa": (962, 1200), "BTech": (451, 290), "MPDD": (176, 282), "RealIAD": None, "Kolektor": (347, 52),
+        "BMAD": None,
     }  # fmt: skip
     train = {name: sum(layout.counts["train"]) for name, layout in SETS.items() if "train" in layout.counts}
     assert train == {
@@ -351,3 +365,42 @@ def test_real_brain_mri(real):
     rows = [samples.index[samples.file == path][0] for path in modes.values()]
     for item in (datamodule.test_data[row] for row in rows):
         assert (item.image.shape[0], item.gt_mask, item.class_name) == (3, None, "brain mri")
+
+
+def test_training_on_a_set_directly_keeps_the_words_of_its_classes(tmp_path):
+    trees.plant("MADSim", tmp_path)
+    for category in ("all", ["01Gorilla", "02Unicorn"]):
+        datamodule = MADSim(tmp_path, category, num_workers=0)
+        datamodule.setup()
+        words = set(datamodule.test_data.samples.class_name)
+        use_auxiliary_data(datamodule)
+        for data in (datamodule.train_data, datamodule.val_data):
+            assert set(data.samples.class_name) <= words
+            pairs = set(zip(data.samples.category, data.samples.class_name, strict=True))
+            assert all(word == datamodule.class_word(category) for category, word in pairs)
+        assert set(datamodule.train_data.samples.class_name) == words
+
+
+def test_the_same_squares_are_found_under_another_spelling_of_the_folder(tmp_path, monkeypatch):
+    trees.plant("AITEX", tmp_path / "aitex")
+    (tmp_path / "link").symlink_to(tmp_path / "aitex")
+    monkeypatch.chdir(tmp_path)
+    for other in ("aitex", "link"):
+        with pytest.raises(ValueError, match="Source and target share fabric_00"):
+            ZeroShot(source=AITEX("aitex"), target=AITEX(tmp_path / other))
+
+
+def test_sixteen_bits_are_read_by_their_depth(tmp_path):
+    trees.plant("Endo", tmp_path)
+    (image, *_) = sorted((tmp_path / "images").iterdir())
+    with Image.open(image) as file:
+        grey = np.asarray(file.convert("L")).astype(np.uint16) * 256
+    Image.fromarray(grey).save(image.with_suffix(".png"))
+    image.unlink()
+    datamodule = Endo(tmp_path, num_workers=0)
+    datamodule.setup()
+    (place,) = np.flatnonzero(datamodule.test_data.samples.image_path == str(image.with_suffix(".png")))
+    assert datamodule.test_data[int(place)].image[0].numpy() == pytest.approx(grey / 65535, abs=1e-6)
+    image.with_suffix(".png").write_bytes(b"no picture")
+    with pytest.raises(OSError, match=f"Cannot read image .*{image.stem}"):
+        datamodule.test_data[int(place)]

@@ -270,7 +270,7 @@ def test_serves_as_source_and_as_target_of_zero_shot():
     assert len(tested.test_data) == 24
 
     both = ZeroShot(
-        source=SyntheticSurfaces(test_classes="seen", **arguments),
+        source=SyntheticSurfaces(test_classes="seen", **arguments | {"test_images": 96}),
         target=SyntheticSurfaces(classes="unseen", **arguments),
         num_workers=0,
     )

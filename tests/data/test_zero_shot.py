@@ -449,9 +449,30 @@ def test_a_style_of_words_goes_for_every_class_and_for_the_sets_own_style_too(mo
     from anomalib_zsad.data import HeadCT
 
     data = ZeroShot(source="BTech", class_words="bayes_pfl")
-    assert data._class_words == {"01": "metal1", "02": "wood", "03": "metal2"}
+    assert {one.category: data._word(one) for one in data._source_classes} == {
+        "01": "metal1", "02": "wood", "03": "metal2",
+    }  # fmt: skip
     assert data.word_style == "bayes_pfl"
     with pytest.raises(ValueError, match="no style of words 'klingon'; choose from object, folder"):
         ZeroShot(source="BTech", class_words="klingon")
     (one,) = ZeroShot(target=HeadCT(class_words="bayes_pfl"))._target_classes
     assert one.class_name == HeadCT(class_words="bayes_pfl").class_word(one.category)
+
+
+def test_a_style_of_words_is_that_of_each_data_set_where_two_share_a_class():
+    from anomalib_zsad.data import Br35H, BrainMRI
+
+    names = ("BrainMRI/brain_mri", "Br35H/brain_mri")
+    for style, words in (("bayes_pfl", ("brain ct", "brain")), ("adaclip", ("brain_mri", "br35h"))):
+        data = ZeroShot(target=[BrainMRI(), Br35H()], class_words=style)
+        assert data.target_words == dict(zip(names, words, strict=True))
+
+
+@pytest.mark.parametrize(("most", "missing"), [(1, "no normal images after its limits"), (2, "left to calibrate on")])
+def test_limits_that_leave_too_little_are_refused(most, missing):
+    source = SyntheticSurfaces(image_size=48, test_classes="seen", test_images=96)
+    with pytest.raises(ValueError, match=missing):
+        zero_shot(source=source, max_images_per_class=most).setup("fit")
+    enough = zero_shot(source=source, max_images_per_class=3)
+    enough.setup("fit")
+    assert len(enough.val_data) > 0
