@@ -14,8 +14,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from anomalib_zsad.benchmark.plan import Direction, Method, Plan, Rules, Spec
-from anomalib_zsad.data.sources import as_datamodules, categories_of
+from anomalib_zsad.benchmark.plan import Direction, Method, Plan, Rules
+
+INDIFFERENT = frozenset({"accelerator", "devices", "default_root_dir", "log_every_n_steps", "logger", "profiler"})
+"""Arguments of Lightning's trainer that decide no figure, as do those that begin with ``enable_``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ class Training:
             "config": _resolved(self.method, self.arguments),
             "source": self.plan.data[self.direction.train].model_dump(),
             "data": self.data_arguments,
-            "precision": self.plan.trainer.get("precision"),
+            "trainer": decisive(self.plan.trainer),
             "version": _version(),
         }
 
@@ -137,7 +139,7 @@ class Cell:
             "target": self.plan.data[self.test].model_dump(),
             "data": self.data_arguments,
             "thresholds": self.plan.thresholds,
-            "precision": self.plan.trainer.get("precision"),
+            "trainer": decisive(self.plan.trainer),
             "version": _version(),
         }
 
@@ -170,7 +172,7 @@ def cells_of(plan: Plan, direction: Direction) -> Iterator[Cell]:
             adapter = method.adapters.get(direction.train)
             one_file = adapter is not None and "{seed}" not in adapter
             for seed in plan.seeds[:1] if one_file else plan.seeds:
-                for category in _categories(plan.data[name]) if direction.leave_one_out else ("",):
+                for category in plan.data[name].categories if direction.leave_one_out else ("",):
                     training = Training(plan, label, direction, seed, category)
                     for rules in method.rules:
                         yield Cell(plan, label, training, name, rules)
@@ -189,15 +191,19 @@ def _words(plan: Plan, method: Method) -> dict[str, str]:
 
 
 def _resolved(method: Method, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's complete configuration as plain data."""
+    """A model's complete configuration as plain data; what it does not take is left to the cell to find."""
     fields = {name: value for name, value in arguments.items() if name != "weights"}
-    return method.config_class.resolve(fields).model_dump(mode="json")
+    try:
+        return method.config_class.resolve(fields).model_dump(mode="json")
+    except ValueError:
+        return fields
 
 
-def _categories(spec: Spec) -> tuple[str, ...]:
-    """Names of a data set's categories; ``("",)`` if it has only one and no name for it."""
-    (datamodule,) = as_datamodules(spec.model_dump(), "data")
-    return categories_of(datamodule) or ("",)
+def decisive(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of Lightning's trainer that may decide a figure."""
+    return {
+        name: value for name, value in trainer.items() if name not in INDIFFERENT and not name.startswith("enable_")
+    }
 
 
 def _group(cell: Cell) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anomalib_zsad.benchmark.cells import Cell
+from anomalib_zsad.benchmark.cells import Cell, decisive
 from anomalib_zsad.benchmark.literature import DataSet, Recipe, data_sets, recipe_of
 from anomalib_zsad.benchmark.plan import Plan
 from anomalib_zsad.benchmark.results import Result
@@ -21,7 +21,7 @@ REASONS = {
     "fewer-epochs": "trained for fewer epochs",
     "more-epochs": "trained for more epochs",
     "other-words": "other class words than the paper's",
-    "other-settings": "an option of the method or the batch size differs from the published recipe",
+    "other-settings": "an option of the method or the trainer, or the batch size, differs from the published recipe",
     "other-training-data": "not trained on the data of this convention",
     "other-data": "no published data set, or not with these classes and numbers of images",
     "not-published": "nobody has published this method on this data set under this convention",
@@ -37,6 +37,7 @@ _EVALUATION = {
     "backbone", "pretrained", "image_size", "seed", "epochs", "class_name", "rules", "official_target", "noise_seed",
     "uncertainty_map", "distance_maps",
 }  # fmt: skip
+_USUAL = {"max_epochs", "num_sanity_val_steps", "precision"}  # of the trainer; epochs have a code of their own
 
 
 def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list[str]:
@@ -125,6 +126,7 @@ def _trained_otherwise(cell: Cell, result: Result, recipe: Recipe) -> Sequence[s
         if name not in _EVALUATION and config[name] != value
     ]  # fmt: skip
     trained_here = cell.training is not None and cell.training.given is None
-    if differing or (trained_here and cell.method.train_batch_size != recipe.train_batch_size):
+    otherwise = cell.method.train_batch_size != recipe.train_batch_size or decisive(cell.plan.trainer).keys() - _USUAL
+    if differing or (trained_here and otherwise):
         codes.append("other-settings")
     return codes

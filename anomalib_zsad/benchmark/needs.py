@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from anomalib_zsad.benchmark.cells import Training, all_cells
+from anomalib_zsad.benchmark.mistakes import explain
 from anomalib_zsad.benchmark.others import CLIP_OF_WINCLIP
 from anomalib_zsad.benchmark.plan import Method, Plan, Spec
 from anomalib_zsad.benchmark.results import Results
@@ -22,9 +23,9 @@ class Need(NamedTuple):
     """Something on disk that cells depend on.
 
     Attributes:
-        kind (str): ``data``, ``CLIP`` or ``adapter``.
+        kind (str): ``data``, ``CLIP`` or ``adapter``; ``method`` for one whose arguments are wrong.
         name (str): What is meant.
-        missing (str): What is missing, and where it goes; empty if it is there.
+        missing (str): What is missing, and where it goes, or what is wrong; empty if nothing is.
     """
 
     kind: str
@@ -36,7 +37,10 @@ def needs(plan: Plan) -> list[Need]:
     """Data sets, CLIPs and adapters of a plan."""
     used = {name for direction in plan.directions() for name in (direction.train, *plan.tests(direction))}
     found = [Need("data", name, _missing_data(spec)) for name, spec in plan.data.items() if name in used]
-    clips = dict.fromkeys(clip for method in plan.methods.values() if (clip := clip_of(plan, method)))
+    wrong = {name: text for name, method in plan.methods.items() if (text := _wrong(plan, method))}
+    found += [Need("method", name, text) for name, text in wrong.items()]
+    sound = [method for name, method in plan.methods.items() if name not in wrong]
+    clips = dict.fromkeys(clip for method in sound if (clip := clip_of(plan, method)))
     found += [Need("CLIP", "/".join(filter(None, clip)), _missing_weights(*clip)) for clip in clips]
     given = dict.fromkeys(one.given for one in _trainings(plan) if one.given)
     return found + [Need("adapter", str(path), "" if path.is_file() else "there is no such file") for path in given]
@@ -96,17 +100,26 @@ def _trainings(plan: Plan) -> Iterator[Training]:
     yield from {cell.training.key: cell.training for cell in all_cells(plan) if cell.training}.values()
 
 
-def _missing_data(spec: Spec) -> str:
-    datamodules: list[Any] = as_datamodules(spec.model_dump(), "data")
+def _wrong(plan: Plan, method: Method) -> str:
+    """What is wrong with a method's arguments."""
     try:
+        clip_of(plan, method)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _missing_data(spec: Spec) -> str:
+    try:
+        datamodules: list[Any] = as_datamodules(spec.model_dump(), "data")
         for datamodule in datamodules:
             if layout := SETS.get(type(datamodule).__name__):
                 layout.entries(datamodule.root)
             else:
                 for one in classes_of([datamodule], None, "data"):
                     one.datasets("test")
-    except (OSError, RuntimeError, ValueError) as error:
-        return str(error)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        return explain(error)
     return ""
 
 

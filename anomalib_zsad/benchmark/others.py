@@ -14,7 +14,6 @@ import anomalib.models
 import open_clip
 import torch
 from anomalib import LearningType
-from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, WinClip
 from anomalib.models.image.winclip import torch_model as winclip
 
@@ -60,7 +59,7 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
 
 
 def test_other(
-    model: AnomalibModule, arguments: Mapping[str, Any], test: Callable[[AnomalibDataModule], Report]
+    model: AnomalibModule, arguments: Mapping[str, Any], test: Callable[[ZeroShot], Report]
 ) -> tuple[Report, dict[str, Any]]:
     """Test a data set: WinClip class by class, each with its word, other models in one go.
 

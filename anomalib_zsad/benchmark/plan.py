@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
+from anomalib_zsad.benchmark.mistakes import explain
 from anomalib_zsad.data.word_styles import check_style
 
 Rules = Literal["deployable", "official"]
@@ -33,6 +34,21 @@ class Spec(_Strict):
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"class_path": value} if isinstance(value, str) else value
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of a data set's categories; empty if it has only one and no name for it.
+
+        Raises:
+            ValueError: If there is no such data set, or it does not take these arguments.
+        """
+        from anomalib_zsad.data.sources import as_datamodules, categories_of
+
+        try:
+            (datamodule,) = as_datamodules(self.model_dump(), "data")
+        except TypeError as error:
+            raise ValueError(explain(error)) from error
+        return categories_of(datamodule)
 
 
 class Method(_Strict):
@@ -76,8 +92,9 @@ class Direction(_Strict):
 
     Attributes:
         train: Name of the training data.
-        test: Names of the test data, or ``others`` for all but ``train``.
+        test: Names of the test data, or ``others`` for all but ``train``. What was trained on is never among them.
         leave_one_out: Train on all other categories of ``train`` for each of its categories, and test on that one.
+            Takes a data set with two categories or more.
         auxiliary: Arguments of :class:`~anomalib_zsad.data.ZeroShot` for the training data, such as
             ``max_anomalies_per_class``.
         variant: Variant of the published numbers that belongs beside.
@@ -139,6 +156,25 @@ class Plan(_Strict):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _zero_shot(self) -> Self:
+        for convention, directions in self.conventions.items():
+            for one in directions:
+                if not one.leave_one_out and one.train in self.tests(one):
+                    msg = (
+                        f"conventions.{convention}: {one.train} is tested by models trained on it, which would not be "
+                        "zero-shot. Take it out of test, or set leave_one_out: true to train on its other categories"
+                    )
+                    raise ValueError(msg)
+                if one.leave_one_out and len(known := self.data[one.train].categories) < 2:
+                    has = f"only {known[0]}" if known else "none"
+                    msg = (
+                        f"conventions.{convention}: leave_one_out needs a data set with two categories or more; "
+                        f"{one.train} has {has}. Train on another data set"
+                    )
+                    raise ValueError(msg)
+        return self
+
     def directions(self) -> Iterator[Direction]:
         """Those of all conventions."""
         for directions in self.conventions.values():
@@ -150,7 +186,7 @@ class Plan(_Strict):
             return (direction.train,)
         if direction.test == "others":
             return tuple(name for name in self.data if name != direction.train)
-        return tuple(direction.test)
+        return tuple(dict.fromkeys(direction.test))
 
 
 def read_plan(path: str | Path, output: str | Path | None = None) -> Plan:

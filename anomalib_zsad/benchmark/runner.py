@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -12,17 +13,19 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import anomalib_zsad
 from anomalib_zsad.benchmark.cells import Cell, Training, all_cells
 from anomalib_zsad.benchmark.clips import SharedClips
+from anomalib_zsad.benchmark.mistakes import explain
 from anomalib_zsad.benchmark.others import load_other, test_other
 from anomalib_zsad.benchmark.plan import Plan
 from anomalib_zsad.benchmark.progress import Progress
@@ -31,15 +34,19 @@ from anomalib_zsad.clip.sources import WeightsNotFoundError
 from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.metrics import Report
 
-MISFORTUNES = (ImportError, OSError, RuntimeError, ValueError)
-"""What ends a cell and not the benchmark: missing data or weights, memory, arguments that do not fit each other."""
+MISFORTUNES = (ImportError, OSError, RuntimeError, ValueError, TypeError, MisconfigurationException)
+"""What ends a cell and not the benchmark: missing data or weights, memory, arguments that do not exist or do not fit
+each other."""
+SIDES = frozenset({"source_categories", "source_split", "exclude_classes", "target_categories"})
+"""Arguments of ``ZeroShot`` that say which images it takes; limits do not, as their choice is the seed's."""
 
 
 class Problem(NamedTuple):
     """Why a cell could not be measured.
 
     Attributes:
-        code (str): ``weights-missing``, ``adapter-missing``, ``data-missing``, ``training-failed`` or ``test-failed``.
+        code (str): ``weights-missing``, ``adapter-missing``, ``data-missing``, ``not-zero-shot``, ``training-failed``
+            or ``test-failed``.
         text (str): What is wrong and how to mend it.
     """
 
@@ -70,6 +77,7 @@ class Runner:
         self.results = Results(plan.output / "cells")
         self.say = say or partial(print, file=sys.stdout, flush=True)  # this one: tests write to another
         self.clips = SharedClips()
+        self._apart: dict[str, Problem | None] = {}
 
     def run(self) -> dict[str, Problem]:
         """Measure what is missing.
@@ -86,12 +94,12 @@ class Runner:
         for cell in progress.missing:
             try:
                 if cell.training is not None:
+                    self._keep_apart(cell, cell.training)
                     self._ensure(cell.training, progress, untrained)
                 result = self._measure(cell)
             except _ProblemError as error:  # noqa: PERF203 - minutes each
+                logging.getLogger(__name__).debug("%s", cell, exc_info=True)
                 problems[cell.key] = error.problem
-                if cell.training is not None and error.problem.code != "test-failed":
-                    untrained.setdefault(cell.training.key, error.problem)
                 reason = f"{error.problem.code}, {error.problem.text.splitlines()[0]}"
                 self.say(f"{progress.skip(cell)} {cell}: not measured ({reason})")
             else:
@@ -99,6 +107,27 @@ class Runner:
         return problems
 
     # ---- the two kinds of work -----------------------------------------------------------------------------------
+
+    def _keep_apart(self, cell: Cell, training: Training) -> None:
+        """Show both sides at once to ``ZeroShot``, which refuses objects and images that they share.
+
+        Trainings and tests see one side each. A pair is looked at once, whatever the methods and seeds.
+        """
+        chosen = [
+            {name: value for name, value in one.data_arguments.items() if name in SIDES} for one in (training, cell)
+        ]
+        source = {"source": self.plan.data[training.direction.train].model_dump(), **chosen[0]}
+        target = {"target": self.plan.data[cell.test].model_dump(), **chosen[1]}
+        key = json.dumps([source, target], sort_keys=True, default=str)
+        if key not in self._apart:
+            try:
+                with self._quiet():
+                    _keep_apart(source, target)
+                self._apart[key] = None
+            except _ProblemError as error:
+                self._apart[key] = error.problem
+        if problem := self._apart[key]:
+            raise _ProblemError(problem)
 
     def _ensure(self, training: Training, progress: Progress, untrained: dict[str, Problem]) -> None:
         """Train unless the adapter is there; what failed once is not tried for every data set again."""
@@ -109,6 +138,14 @@ class Runner:
             raise _ProblemError(Problem("adapter-missing", msg))
         if training.key in untrained:
             raise _ProblemError(untrained[training.key])
+        try:
+            progress.trained(training, self._train(training))
+        except _ProblemError as error:
+            untrained[training.key] = error.problem
+            raise
+
+    def _train(self, training: Training) -> float:
+        """Train and keep the adapter; returns the seconds that it took."""
         start = time.perf_counter()
         with self._quiet(), _named("training-failed"):
             model = self._model(training.method.class_path, training.arguments)
@@ -121,7 +158,7 @@ class Runner:
         seconds = time.perf_counter() - start
         model.origin |= {"seed": str(training.seed), "training_seconds": round(seconds, 3)}
         model.save_adapter(training.path)
-        progress.trained(training, seconds)
+        return seconds
 
     def _measure(self, cell: Cell) -> Result:
         """Test and keep the result."""
@@ -147,7 +184,7 @@ class Runner:
         arguments = {"target": self.plan.data[cell.test].model_dump(), **cell.data_arguments, **self.plan.loader}
         return test_other(model, arguments, lambda datamodule: self._test(model, datamodule))
 
-    def _test(self, model: AnomalibModule, datamodule: AnomalibDataModule) -> Report:
+    def _test(self, model: AnomalibModule, datamodule: ZeroShot) -> Report:
         """The one test loop, for every model: anomalib's engine and the per-class evaluator.
 
         Raises:
@@ -177,7 +214,7 @@ class Runner:
             "enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0,
         }  # fmt: skip
         with TemporaryDirectory(prefix="anomalib-zsad-") as folder:
-            yield Engine(default_root_dir=folder, **(quiet | self.plan.trainer))
+            yield Engine(**({"default_root_dir": folder} | quiet | self.plan.trainer))
 
     @contextmanager
     def _quiet(self) -> Generator[None]:
@@ -200,14 +237,39 @@ def _named(code: str, kinds: Any = MISFORTUNES) -> Generator[None]:
     try:
         yield
     except kinds as error:
-        raise _ProblemError(Problem(code, str(error) or type(error).__name__)) from error
+        raise _ProblemError(Problem(code, explain(error))) from error
 
 
-def _set_up(datamodule: AnomalibDataModule, stage: str) -> None:
-    """Find the data before anything else is done."""
+def _set_up(datamodule: ZeroShot, stage: str) -> None:
+    """Find the data before anything else is done; a data set without a folder is not downloaded, but missing."""
+    roots = (getattr(one, "root", None) for one in (*datamodule.source, *datamodule.target))
     with _named("data-missing"):
-        datamodule.prepare_data()
+        if all(root is None or Path(root).is_dir() for root in roots):
+            datamodule.prepare_data()
         datamodule.setup(stage)
+
+
+def _keep_apart(source: Mapping[str, Any], target: Mapping[str, Any]) -> None:
+    """Let ``ZeroShot`` compare both sides, as far as they are there.
+
+    An adapter that lies there already needs no source, and a training says itself why it cannot have it.
+    """
+    with _named("test-failed"):
+        tested = ZeroShot(**target)
+    _set_up(tested, "test")
+    try:
+        trained = ZeroShot(**source)
+    except MISFORTUNES:
+        return
+    with _named("not-zero-shot"):
+        both = ZeroShot(**source, **target)
+    try:
+        _set_up(trained, "fit")
+    except _ProblemError:
+        return
+    with _named("not-zero-shot"):
+        both.test_data = tested.test_data
+        both.setup("fit")
 
 
 def _headline(report: Report) -> str:

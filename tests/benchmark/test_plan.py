@@ -71,7 +71,10 @@ def test_arguments_by_training_data_and_official_target(tmp_path):
         ({"thresholds": 1024}, False, True),
         ({"class_words": "object"}, True, True),
         ({"methods": {"CoPS": {"class_words": "filo"}}}, True, True),
+        ({"trainer": {"devices": 2, "logger": True, "enable_checkpointing": False}}, False, False),
         ({"trainer": {"precision": "bf16-mixed"}}, True, True),
+        ({"trainer": {"limit_train_batches": 2}}, True, True),
+        ({"trainer": {"max_epochs": 1}}, True, True),
         ({"seeds": [1]}, True, True),
         ({"methods": {"CoPS": {"train_batch_size": 4}}}, True, True),
         ({"methods": {"CoPS": {"init_args": {"learning_rate": 0.01}}}}, True, True),
@@ -110,6 +113,10 @@ def test_a_style_of_class_words_is_for_all_methods_but_those_with_their_own(tmp_
     assert all_cells(plan(tmp_path))[0].data_arguments == {}  # the data sets say
 
 
+def test_a_data_set_that_is_named_twice_is_tested_once(tmp_path):
+    assert len(all_cells(plan(tmp_path, conventions={"A": [{"train": "VisA", "test": ["BTAD", "BTAD"]}]}))) == 1
+
+
 def test_leave_one_out_trains_without_each_category(tmp_path):
     direction = {"train": "BTAD", "leave_one_out": True, "auxiliary": {"max_anomalies_per_class": 1}}
     cells = all_cells(plan(tmp_path, conventions={"leave-one-out": [direction]}))
@@ -128,6 +135,25 @@ def test_leave_one_out_trains_without_each_category(tmp_path):
         ({"methods": {"PromptMoE": {"rules": ["official"]}}}, "PromptMoE has no official rules"),
         ({"methods": {"CoPS": {"epochs": 3}}}, r"methods.CoPS.epochs: Extra inputs are not permitted"),
         ({"seeds": []}, "give one or several different"),
+        (
+            {"conventions": {"A": [{"train": "VisA", "test": ["BTAD", "VisA"]}]}},
+            r"conventions.A: VisA is tested by models trained on it.* set leave_one_out: true",
+        ),
+        (
+            {"data": {"KSDD1": "Kolektor"}, "conventions": {"mine": [{"train": "KSDD1", "leave_one_out": True}]}},
+            r"conventions.mine: leave_one_out needs a data set with two categories or more; KSDD1 has none",
+        ),
+        (
+            {"data": {"VAD": "VAD"}, "conventions": {"mine": [{"train": "VAD", "leave_one_out": True}]}},
+            "VAD has only vad",
+        ),
+        (
+            {
+                "data": {"a": {"class_path": "BTech", "init_args": {"rot": "."}}},
+                "conventions": {"mine": [{"train": "a", "leave_one_out": True}]},
+            },
+            r"BTech has no argument 'rot'. It has root, category",
+        ),
         ({"thresholds": 1}, "thresholds: Input should be greater"),
         (
             {"class_words": "klingon"},

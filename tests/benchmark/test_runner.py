@@ -4,7 +4,9 @@
 """Real runs at small size: figures, what is shared, what is skipped, what fails alone."""
 
 import os
+import sys
 
+import anomalib.data
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +20,7 @@ from anomalib_zsad.benchmark.others import load_other
 from anomalib_zsad.benchmark.plan import read_plan
 from anomalib_zsad.benchmark.results import Results
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.cli import main
 from anomalib_zsad.metrics import METRICS
 from tests.benchmark.conftest import write_plan
 from tests.conftest import QUIET
@@ -69,6 +72,108 @@ def test_what_cannot_be_measured_is_named_and_stops_nothing_else(bench):
     assert "| gasket | " in text
     assert "random-backbone" in text
     assert pd.read_csv(bench.parent / "out" / "summary.csv").published.isna().all()
+
+
+def test_one_mistake_ends_no_other_cell(folders, tmp_path, capsys):
+    """A misspelt argument of a data set, a model, anomalib's model: each is named, what is right is measured."""
+    wrong = {**folders["gasket"], "init_args": {**folders["gasket"]["init_args"], "normaldir": "good"}}
+    promptmoe = {"class_path": "PromptMoE", "init_args": {"epochs": 1, "warmup_epochs": 0}}
+    path = write_plan(
+        tmp_path,
+        data={**folders, "wrong": wrong},
+        methods={
+            "right": promptmoe,
+            "misspelt": {"class_path": "PromptMoE", "init_args": {"epoch": 1}},
+            "WinClip": {"init_args": {"pretrained": "random", "shots": 1}},
+        },
+        conventions={"own": [{"train": "washer", "test": ["gasket", "wrong"]}]},
+    )
+    assert not run_benchmark(path)
+    printed = capsys.readouterr().out
+    assert "right seed 0: washer -> gasket: image AUROC" in printed
+    assert "washer -> wrong: not measured (test-failed, Folder has no argument 'normaldir'. It has name, no" in printed
+    assert "gasket: not measured (training-failed, PromptMoE has no argument 'epoch'. It has " in printed
+    assert "WinClip: gasket: not measured (test-failed, WinClip has no argument 'shots'. It has " in printed
+    assert main(["benchmark", str(path), "--plan"]) == 1
+    printed = capsys.readouterr().out
+    assert "data wrong: Folder has no argument 'normaldir'" in printed
+    assert "method misspelt: epoch=1: Extra inputs are not permitted" in printed
+
+
+@pytest.mark.parametrize(
+    ("trainer", "text"),
+    [
+        ({"max_epoch": 1}, "Trainer has no argument 'max_epoch'. It has accelerator, "),
+        ({"limit_train_batches": 1.5}, "invalid value 1.5 for limit_train_batches"),
+    ],
+)
+def test_what_the_trainer_refuses_is_named(folders, tmp_path, capsys, trainer, text):
+    path = write_plan(
+        tmp_path,
+        data=folders,
+        methods={"PromptMoE": None},
+        conventions={"own": [{"train": "washer"}]},
+        trainer={"accelerator": "cpu", **trainer},
+    )
+    assert not run_benchmark(path)
+    printed = capsys.readouterr().out
+    assert "washer -> gasket: not measured (training-failed, " in printed
+    assert text in printed
+
+
+def test_what_was_trained_on_is_not_tested_under_another_name(folders, parts, tmp_path, capsys):
+    """By class and category, or by file; with an adapter that lies there already, too, and then without the source."""
+    (tmp_path / "link").symlink_to(parts["washer"]["root"])
+    linked = {"class_path": "Folder", "init_args": {**parts["washer"], "name": "same", "root": str(tmp_path / "link")}}
+    surfaces = {"class_path": "SyntheticSurfaces", "init_args": {"image_size": 56, "test_images": 34}}
+    adapter = PromptMoE(backbone="tiny-random", image_size=56).save_adapter(tmp_path / "given.safetensors")
+    lost = {"class_path": "Folder", "init_args": {"name": "lost", "root": "nowhere", "normal_dir": "good"}}
+    method = {"class_path": "PromptMoE", "init_args": {"epochs": 1, "warmup_epochs": 0}}
+    names = ("washer", "surfaces", "lost")
+    path = write_plan(
+        tmp_path,
+        data={**folders, "linked": linked, "surfaces": surfaces, "again": surfaces, "lost": lost},
+        methods={
+            "trained": {**method, "adapters": {"lost": str(adapter)}},
+            "given": {**method, "adapters": dict.fromkeys(names, str(adapter))},
+        },
+        conventions={
+            "own": [
+                {"train": "washer", "test": ["linked", "gasket"]},
+                {"train": "surfaces", "test": ["again"]},
+                {"train": "lost", "test": ["gasket"]},
+            ]
+        },
+    )
+    assert not run_benchmark(path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    refused = {line.partition(": ")[2].partition(":")[0] for line in lines if "(not-zero-shot, " in line}
+    measured = {line.partition(": ")[2].partition(":")[0] for line in lines if "image AUROC" in line}
+    assert refused == {"washer -> linked", "surfaces -> again"}
+    assert measured == {"washer -> gasket", "lost -> gasket"}
+    assert sum("24 images are in source and target" in line for line in lines) == 2
+    assert sum("Source and target share" in line for line in lines) == 2
+    (trained,) = (tmp_path / "out" / "adapters").iterdir()
+    assert trained.name.startswith("trained-washer")
+
+
+@pytest.mark.parametrize("name", ["MVTecAD", "Visa", "BTech", "Kolektor", "BMAD"])
+def test_nothing_is_downloaded(name, folders, tmp_path, capsys, monkeypatch):
+    def download(*_):
+        pytest.fail("a download began")
+
+    monkeypatch.setattr(sys.modules[getattr(anomalib.data, name).__module__], "download_and_extract", download)
+    path = write_plan(
+        tmp_path,
+        data={**folders, "absent": {"class_path": name, "init_args": {"root": str(tmp_path / "absent")}}},
+        methods={"PromptMoE": None},
+        conventions={"A": [{"train": "washer", "test": ["absent"]}], "B": [{"train": "absent", "test": ["gasket"]}]},
+    )
+    assert not run_benchmark(path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert len(lines) == 2
+    assert all(f"not measured (data-missing, Cannot set up {name}" in line for line in lines)
+    assert not (tmp_path / "absent").exists()
 
 
 def test_a_second_run_measures_nothing_again(bench, capsys, monkeypatch):
