@@ -86,7 +86,7 @@ def _facts(tables: Tables) -> list[str]:
 
 
 def _grid(entries: list[Entry], metrics: tuple[str, ...], problems: Mapping[str, Problem]) -> str:
-    methods = list(dict.fromkeys(entry.row for entry in entries))
+    methods = _rows(entries)
     data = list(dict.fromkeys(entry.cell.test for entry in entries))
     by_place = {(entry.cell.test, entry.row): entry for entry in entries}
     lines = [["data", *methods]]
@@ -98,6 +98,12 @@ def _grid(entries: list[Entry], metrics: tuple[str, ...], problems: Mapping[str,
         columns = [" / ".join(_number(means.get((method, one))) for one in metrics) for method in methods]
         lines.append([MEAN, *columns])
     return _table(lines)
+
+
+def _rows(entries: list[Entry]) -> list[str]:
+    """Names of the rows, those of a method together."""
+    labels = dict.fromkeys(entry.cell.label for entry in entries)
+    return list(dict.fromkeys(entry.row for label in labels for entry in entries if entry.cell.label == label))
 
 
 def _place(entry: Entry, metrics: tuple[str, ...], problems: Mapping[str, Problem]) -> str:
@@ -119,15 +125,15 @@ def _means(entries: list[Entry]) -> dict[tuple[str, str], float]:
                 own[entry.cell.test] = entry.metrics[metric].mean
     means = {}
     for (method, metric), own in values.items():
-        widest = max((len(other) for (_, name), other in values.items() if name == metric), default=0)
-        if own and len(own) == widest:
+        everything = set().union(*(other for (_, name), other in values.items() if name == metric))
+        if own and own.keys() == everything:
             means[method, metric] = sum(own.values()) / len(own)
     return means
 
 
 def _comparisons(entries: list[Entry]) -> list[str]:
     parts, used = [], set()
-    for method in dict.fromkeys(entry.row for entry in entries):
+    for method in _rows(entries):
         lines = [["data", *METRICS, "codes"]]
         for entry in (one for one in entries if one.row == method and one.metrics):
             cells = []
@@ -181,7 +187,7 @@ def draw(entries: list[Entry], title: str, path: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    methods = list(dict.fromkeys(entry.row for entry in entries))
+    methods = _rows(entries)
     data = list(dict.fromkeys(entry.cell.test for entry in entries))
     frame = pd.DataFrame([
         {"data": one.cell.test, "method": one.row, **{name: value.mean for name, value in one.metrics.items()}}

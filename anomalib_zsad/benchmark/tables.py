@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,6 +49,8 @@ class Entry:
 
     Attributes:
         convention (str): Training convention.
+        row (str): Name of its row: the method, with the rule set if there are several, and with what it was trained on
+            where the convention tests a data set more than once.
         cell (Cell): One of its cells, for everything but the seed.
         runs (Mapping[int | None, Report]): Complete runs by seed, all categories of a run together.
         planned (int): Number of runs that the plan asks for.
@@ -57,18 +60,13 @@ class Entry:
     """
 
     convention: str
+    row: str
     cell: Cell
     runs: Mapping[int | None, Report]
     planned: int
     result: Result | None
     codes: tuple[str, ...]
     metrics: Mapping[str, Value]
-
-    @property
-    def row(self) -> str:
-        """Name of the method's row, with the rule set if there are several."""
-        several = len(self.cell.method.rules) > 1
-        return f"{self.cell.label} ({self.cell.rules})" if several else self.cell.label
 
 
 class Tables:
@@ -89,9 +87,16 @@ class Tables:
         place = {name: number for number, name in enumerate(self.plan.data)}
         found = []
         for convention, directions in self.plan.conventions.items():
-            grouped = [(one, cells) for one in directions for cells in _grouped(cells_of(self.plan, one))]
-            ordered = sorted(grouped, key=lambda pair: place[pair[1][0].test])
-            found += [self._entry(convention, direction, cells) for direction, cells in ordered]
+            grouped: dict[tuple[str, ...], tuple[Direction, list[Cell]]] = {}
+            for one in directions:
+                for cells in _grouped(cells_of(self.plan, one)):
+                    grouped.setdefault(tuple(cell.key for cell in cells), (one, cells))
+            ordered = sorted(grouped.values(), key=lambda pair: place[pair[1][0].test])
+            rows = _rows([(direction, cells[0]) for direction, cells in ordered])
+            found += [
+                self._entry(convention, row, direction, cells)
+                for row, (direction, cells) in zip(rows, ordered, strict=True)
+            ]
         return found
 
     def per_class(self) -> pd.DataFrame:
@@ -125,6 +130,7 @@ class Tables:
                     "convention": entry.convention,
                     "method": entry.cell.label,
                     "rules": entry.cell.rules,
+                    "trained_on": entry.cell.training.direction.train if entry.cell.training else "",
                     "data": entry.cell.test,
                     "metric": metric,
                     "mean": value.mean,
@@ -140,12 +146,12 @@ class Tables:
                 for metric, value in entry.metrics.items()
             ],
             columns=[
-                "convention", "method", "rules", "data", "metric", "mean", "std", "runs", "published", "difference",
-                "source", "class_words", "codes",
+                "convention", "method", "rules", "trained_on", "data", "metric", "mean", "std", "runs", "published",
+                "difference", "source", "class_words", "codes",
             ],
         )  # fmt: skip
 
-    def _entry(self, convention: str, direction: Direction, cells: Sequence[Cell]) -> Entry:
+    def _entry(self, convention: str, row: str, direction: Direction, cells: Sequence[Cell]) -> Entry:
         by_seed: dict[int | None, list[Cell]] = {}
         for cell in cells:
             by_seed.setdefault(cell.training.seed if cell.training else None, []).append(cell)
@@ -160,7 +166,7 @@ class Tables:
                 runs[seed] = Report(tuple(sorted(rows, key=lambda row: row.name)))
         cell = cells[0]
         if found is None:
-            return Entry(convention, cell, runs, len(by_seed), None, (), {})
+            return Entry(convention, row, cell, runs, len(by_seed), None, (), {})
         report = next(iter(runs.values()))
         codes = reasons(cell, convention, found, report)
         numbers = {} if codes else self._published(convention, direction, cell, report)
@@ -171,7 +177,8 @@ class Tables:
             for metric in METRICS
             if all(metric in run.mean for run in runs.values())
         }
-        return Entry(convention, cell, runs, len(by_seed), found, (*codes, *(() if codes else remarks(cell))), values)
+        codes = [*codes, *(() if codes else remarks(cell))]
+        return Entry(convention, row, cell, runs, len(by_seed), found, tuple(codes), values)
 
     @staticmethod
     def _published(convention: str, direction: Direction, cell: Cell, report: Report) -> Mapping[str, Number]:
@@ -188,6 +195,27 @@ def _grouped(cells: Iterable[Cell]) -> list[list[Cell]]:
     for cell in cells:
         groups.setdefault((cell.label, cell.test, cell.rules), []).append(cell)
     return list(groups.values())
+
+
+def _rows(entries: Sequence[tuple[Direction, Cell]]) -> list[str]:
+    """Names of the rows of a convention's entries, so that none holds a data set twice."""
+    levels = [_names(direction, cell) for direction, cell in entries]
+    found = [names[0] for names in levels]
+    for level in (1, 2):
+        places = Counter((name, cell.test) for name, (_, cell) in zip(found, entries, strict=True))
+        shared = {name for (name, _), count in places.items() if count > 1}
+        found = [names[level] if name in shared else name for name, names in zip(found, levels, strict=True)]
+    return found
+
+
+def _names(direction: Direction, cell: Cell) -> tuple[str, str, str]:
+    """A method, the same with its training data, the same with how much of them."""
+    name = f"{cell.label} ({cell.rules})" if len(cell.method.rules) > 1 else cell.label
+    if cell.training is None:
+        return name, name, name
+    trained = f"{name}, trained on {'the others of ' if direction.leave_one_out else ''}{direction.train}"
+    chosen = ", ".join(f"{argument}: {value}" for argument, value in direction.auxiliary.items())
+    return name, trained, f"{trained} ({chosen or 'all'})"
 
 
 def _value(runs: Sequence[float], number: Number | None) -> Value:

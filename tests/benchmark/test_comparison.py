@@ -115,6 +115,8 @@ def test_other_training_data_and_batch_size_and_convention(make):
     assert set(rows(finish(swapped), method="BayesPFL").codes) == {"other-training-data"}
     batches = make(methods={"BayesPFL": None})
     assert set(rows(finish(batches), data="BTAD").codes) == {"other-settings"}
+    few = make(trainer={"limit_train_batches": 2}, methods={"BayesPFL": {"train_batch_size": 32}})
+    assert set(rows(finish(few), data="BTAD").codes) == {"other-settings"}
     own = make(conventions={"mine": [{"train": "VisA", "test": ["BTAD"]}]})
     assert "not-published" not in set(rows(finish(own), method="BayesPFL").codes)
     assert set(rows(finish(own), method="WinClip").codes) == {"other-backbone other-image-size"}
@@ -150,6 +152,45 @@ def test_the_report_has_everything_in_words(make, tmp_path):
     )  # one is lost
     assert paths[-1].read_bytes().startswith(b"\x89PNG")
     assert not list(plan.output.glob("*.partial"))
+
+
+def test_a_data_set_that_two_models_of_a_method_test_has_a_row_for_each(make):
+    two = {"mine": [{"train": "VisA"}, {"train": "MVTec AD"}]}
+    plan = make(conventions=two, methods={"BayesPFL": None, "WinClip": None})
+    tables = finish(plan)
+    for cell in all_cells(plan):
+        if cell.training and cell.training.direction.train == "VisA":
+            model = tables.results.get(cell.key).model
+            tables.results.put(cell.key, Result(measured(plan.data[cell.test].class_path, 0.7), cell.facts, model))
+    write_report(tables, {}, plan.output)
+    text = (plan.output / "report.md").read_text()
+    assert "| data | BayesPFL, trained on MVTec AD | BayesPFL, trained on VisA | WinClip |" in text
+    assert "| BTAD | 90.0 / 90.0 / 90.0 | 70.0 / 70.0 / 70.0 | 90.0 / 90.0 / 90.0 |" in text
+    assert "| VisA | 90.0 / 90.0 / 90.0 |  | 90.0 / 90.0 / 90.0 |" in text
+    assert (plan.output / "mine.png").read_bytes().startswith(b"\x89PNG")
+    summary = pd.read_csv(plan.output / "summary.csv", keep_default_na=False)
+    assert not summary.duplicated(["method", "rules", "trained_on", "data", "metric"]).any()
+    assert len(summary[summary.method == "WinClip"]) == 4 * len(METRICS)  # tested once, in whichever direction
+
+
+def test_rows_that_differ_in_how_much_was_trained_on_say_so(make):
+    limits = [{"max_anomalies_per_class": number} for number in (1, 10)]
+    directions = [{"train": "VisA", "test": ["BTAD"], "auxiliary": limit} for limit in limits]
+    tables = finish(make(conventions={"mine": directions}, methods={"BayesPFL": None}))
+    assert [entry.row for entry in tables.entries] == [
+        f"BayesPFL, trained on VisA (max_anomalies_per_class: {number})" for number in (1, 10)
+    ]
+
+
+def test_a_mean_is_over_the_same_sets_for_every_method(make):
+    """Two sets each, but not the same two: the means would not compare."""
+    plan = make(methods={"BayesPFL": None, "CoPS": None}, conventions={"A": [{"train": "VisA"}]})
+    tables = finish(plan)
+    for cell in all_cells(plan):
+        if (cell.label, cell.test) in {("BayesPFL", "BTAD"), ("CoPS", "HeadCT")}:
+            tables.results.path(cell.key).unlink()
+    write_report(tables, {}, plan.output)
+    assert "| mean of all sets | - / - / - | - / - / - |" in (plan.output / "report.md").read_text()
 
 
 def test_runs_that_are_missing_are_counted(make):
