@@ -4,8 +4,13 @@
 """What a wheel and an editable install put into an environment, what start-up costs, what an uninstall leaves."""
 
 import re
+import subprocess
+import sys
+import tarfile
 import zipfile
 from pathlib import Path
+
+import pytest
 
 import anomalib_zsad
 
@@ -29,6 +34,18 @@ def test_the_wheel_holds_the_package_its_data_and_the_boot_files(wheel: Path) ->
     assert {str(path.relative_to(ROOT).as_posix()) for path in files} <= names
     assert "anomalib_zsad/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
+
+
+def test_the_source_distribution_holds_all_that_its_tests_read(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = (".ci", "benchmarks", "configs", "docs", "notebooks", "tests")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files = [path for path in files if "__pycache__" not in path.parts and path.suffix != ".pyc"]
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= names
+    assert {"CITATION.cff", "LICENSE", "README.md", "pyproject.toml"} <= names
 
 
 def test_an_interpreter_without_anomalib_loads_the_boot_module_only(installed, environment) -> None:
