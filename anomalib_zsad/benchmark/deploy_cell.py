@@ -21,6 +21,7 @@ import numpy as np
 from anomalib_zsad.deploy.engines import open_model
 from anomalib_zsad.deploy.pictures import read
 
+STATUS = Path("/proc/self/status")
 WARM_UP, TIMED, DISTINCT = 3, 40, 8
 AT_ONCE = 64
 
@@ -145,12 +146,15 @@ def _predict(task: Task, found: Predictions) -> None:
 
 def peak_memory() -> int:
     """Most memory that this process has had, in bytes; without what its parent had before it became this one."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    import resource
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
 
+        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -9,7 +9,6 @@ the machine for longer than a round disturbs both. Weights are random; they cost
 
 from __future__ import annotations
 
-import resource
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import torch
 from anomalib.models import get_model
 from torch import Tensor, nn
 
+from anomalib_zsad.benchmark.deploy_cell import peak_memory
 from anomalib_zsad.benchmark.ways import (
     EAGER,
     RUNS,
@@ -259,7 +259,7 @@ def train_steps(plan: Plan, say: Say) -> Iterator[Step]:
             say(f"{spec}, batch {batch}: building")
             lightning = build(spec, plan).train()
             model, clip = lightning.model, lightning.model.load_clip()
-            images, before = torch.randn(batch, 3, plan.image_size, plan.image_size), peak_memory()
+            images, before = torch.randn(batch, 3, plan.image_size, plan.image_size), peak_memory() / 2**30
             labels = torch.arange(batch) % 2 == 0
             masks = torch.zeros(batch, plan.image_size, plan.image_size, dtype=torch.bool)
             masks[labels, : plan.image_size // 4, : plan.image_size // 4] = True
@@ -272,7 +272,7 @@ def train_steps(plan: Plan, say: Say) -> Iterator[Step]:
                 optimizer.step()  # noqa: B023
 
             step()
-            peak = peak_memory()
+            peak = peak_memory() / 2**30
             bare, steps = [], []
             for number in range(plan.repeat):
                 with torch.inference_mode():
@@ -298,11 +298,6 @@ def build(spec: str, plan: Plan) -> Any:
         raise ValueError(msg)
     extra = dict(option.split("=", 1) for option in options)
     return get_model(name, backbone=plan.backbone, pretrained="random:0", image_size=plan.image_size, **extra)
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in GB. Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 class _BareTower(nn.Module):

@@ -3,8 +3,14 @@
 
 """The arithmetic of the speed table, from given seconds."""
 
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
+from anomalib_zsad.benchmark import deploy_cell, speed
 from anomalib_zsad.benchmark.speed import BARE, OFFICIAL, cells_markdown, tabulate, to_rows
 from anomalib_zsad.benchmark.ways import EAGER, Seconds, load_official
 
@@ -83,3 +89,21 @@ def test_official_code_that_is_not_there_is_named(tmp_path, where: str) -> None:
     with pytest.raises(ValueError, match="--official"):
         load_official(where.format(file=file), "tiny-random", 56, "cpu")
     assert load_official(f"{file}:make", "tiny-random", 56, "cpu") is print
+
+
+def test_it_can_be_imported_on_windows(monkeypatch) -> None:
+    """Which has no module resource."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    spec = importlib.util.spec_from_file_location("elsewhere", speed.__file__)
+    monkeypatch.setitem(sys.modules, "elsewhere", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules["elsewhere"])
+
+
+def test_peak_memory_on_every_system(tmp_path, monkeypatch) -> None:
+    linux = deploy_cell.peak_memory()
+    monkeypatch.setattr(deploy_cell, "STATUS", tmp_path / "none")
+    assert deploy_cell.peak_memory() > 0.9 * linux  # that of a parent may be in it
+    monkeypatch.setitem(sys.modules, "resource", None)
+    windows = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
+    monkeypatch.setattr(psutil, "Process", lambda: windows)
+    assert deploy_cell.peak_memory() == 123
