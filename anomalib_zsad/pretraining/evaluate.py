@@ -31,7 +31,7 @@ from torch import Tensor
 from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.tokenizer import tokenize
-from anomalib_zsad.clip.weights import clip_config, load_clip
+from anomalib_zsad.clip.weights import clip_config, load_clip, read_weights
 from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.data.synthetic_surfaces import Split, SyntheticSurfacesDataset
 from anomalib_zsad.data.words import OBJECT
@@ -78,10 +78,12 @@ class PictureSet:
 
     Attributes:
         name (str): Heading of its columns.
+        count (int): Number of pictures.
         batches (Callable[[], Iterator[Batch]]): The pictures, the same at every call.
     """
 
     name: str
+    count: int
     batches: Callable[[], Iterator[Batch]]
 
 
@@ -97,7 +99,7 @@ def generated_sets(count: int, size: int, batch_size: int = 16, split: Split = "
 
     groups = ("seen", "unseen")
     return [
-        PictureSet(f"{classes} classes, {defects} defects", lambda c=classes, d=defects: draw(c, d))  # type: ignore[misc]
+        PictureSet(f"{classes} classes, {defects} defects", count, lambda c=classes, d=defects: draw(c, d))  # type: ignore[misc]
         for classes in groups
         for defects in groups
     ]
@@ -124,10 +126,12 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[PictureSet]:
     """Every folder of ``root`` with an ``index.csv`` (``image,label,mask,split,type``), without its ``train`` split.
 
     Pictures are squeezed to a square, as every method does; the class word is ``object``.
+
+    Raises:
+        ValueError: If there is no such folder, or an index lists no pictures.
     """
 
-    def read(folder: Path) -> Iterator[Batch]:
-        photos = Photographs(folder)
+    def read(photos: Photographs) -> Iterator[Batch]:
         for start in range(0, len(photos), batch_size):
             some = range(start, min(start + batch_size, len(photos)))
             images = [
@@ -141,8 +145,14 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[PictureSet]:
                 [OBJECT] * len(some),
             )
 
-    folders = sorted(path.parent for path in root.glob("*/index.csv"))
-    return [PictureSet(folder.name, lambda f=folder: read(f)) for folder in folders]  # type: ignore[misc]
+    found = [Photographs(path.parent) for path in sorted(root.glob("*/index.csv"))]
+    if not found:
+        msg = (
+            f"No folder in {root} has an index.csv (image,label,mask,split,type; paths relative to that folder). Name "
+            "the folder above those of the sets."
+        )
+        raise ValueError(msg)
+    return [PictureSet(photos.folder.name, len(photos), lambda p=photos: read(p)) for photos in found]  # type: ignore[misc]
 
 
 # --- detectors --------------------------------------------------------------------------------------------------------
@@ -330,11 +340,33 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a name, a seed, and how to make the detector."""
+    """A row of the table.
+
+    Attributes:
+        name (str): What it shows.
+        seed (int): Seed of the training.
+        weights (str): :func:`weights_digest` of its tower; ``-`` without one.
+        images (int): Pictures that it was trained on.
+        epochs (int): How often they were seen.
+        make (Callable[[], Detect]): Makes the detector.
+    """
 
     name: str
     seed: int
+    weights: str
+    images: int
+    epochs: int
     make: Callable[[], Detect]
+
+
+def weights_digest(backbone: str, pretrained: str | None = None) -> str:
+    """First 12 digits of the sha256 of a backbone's weights.
+
+    Raises:
+        WeightsNotFoundError: If they are neither on this machine nor within reach.
+        ValueError: If there is no such backbone, or they are not its weights.
+    """
+    return read_weights(backbone, pretrained).sha256[:12]
 
 
 def rows(plan: Plan, folder: Path) -> list[Row]:
@@ -344,27 +376,38 @@ def rows(plan: Plan, folder: Path) -> list[Row]:
         "random tower": "random:0",
         "random tower, DCT layer": dct_tower(plan.backbone, folder, seed=0),
     }
-    found = [Row("blur difference", 0, lambda: blur_difference)]
+    found = [Row("blur difference", 0, "-", 0, 0, lambda: blur_difference)]
     for tower, weights in towers.items():
         clip = functools.partial(load_clip, plan.backbone, weights, image_size=plan.size)
+        digest, images, epochs = weights_digest(plan.backbone, weights), plan.images, plan.epochs
         found += [
-            Row(f"text alone, {tower}", 0, lambda clip=clip: text_alone(clip())),  # type: ignore[misc]
+            Row(f"text alone, {tower}", 0, digest, 0, 0, lambda clip=clip: text_alone(clip())),  # type: ignore[misc]
             Row(
                 f"linear adapter, {tower}",
                 0,
+                digest,
+                images,
+                1,
                 lambda clip=clip: linear_adapter(clip(), generated_training(plan.images, plan.size)),  # type: ignore[misc]
             ),
         ]
         for method in plan.methods:
-            start = functools.partial(trained, method, plan.backbone, weights, images=plan.images, size=plan.size)
+            start = functools.partial(trained, method, plan.backbone, weights, images=images, size=plan.size)
             if tower == plan.backbone:
-                found.append(Row(f"{method} untrained, {tower}", 0, functools.partial(start, seed=0, epochs=0)))
+                make = functools.partial(start, seed=0, epochs=0)
+                found.append(Row(f"{method} untrained, {tower}", 0, digest, 0, 0, make))
             for seed in plan.seeds if tower == plan.backbone else plan.seeds[:1]:
-                found.append(Row(f"{method}, {tower}", seed, functools.partial(start, seed=seed, epochs=plan.epochs)))
+                make = functools.partial(start, seed=seed, epochs=epochs)
+                found.append(Row(f"{method}, {tower}", seed, digest, images, epochs, make))
     return found
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
+
+OF_ROW = ("weights", "image_size", "images", "epochs")
+OF_SET = ("test_images",)
+KEY = ("detector", "seed", "test_set", *OF_ROW, *OF_SET)
+"""Columns of the table that decide a line's metrics; :class:`Row` and :class:`PictureSet` say what they are."""
 
 
 def measure(detect: Detect, test: PictureSet) -> dict[str, float]:
@@ -394,7 +437,10 @@ def cell(values: Sequence[dict[str, float]]) -> str:
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """Rows of detectors, columns of test sets."""
+    """Rows of detectors, columns of test sets; what makes several of one stands behind its name."""
+    results = results.assign(
+        detector=_told_apart(results, "detector", OF_ROW), test_set=_told_apart(results, "test_set", OF_SET)
+    )
     sets = list(dict.fromkeys(results.test_set))
     lines = ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for name in dict.fromkeys(results.detector):
@@ -404,32 +450,59 @@ def markdown(results: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def _told_apart(results: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.Series:
+    """Names, each followed by those columns that differ among its lines."""
+    texts = results[name]
+    for column in columns:
+        several = results.groupby(name)[column].transform("nunique") > 1
+        texts = texts.where(~several, texts + f", {column} " + results[column].astype(str))
+    return texts
+
+
+def _keys(table: Path) -> set[tuple]:
+    """What a table holds already.
+
+    Raises:
+        ValueError: If it lacks columns, as those of earlier versions do.
+    """
+    if not table.exists():
+        return set()
+    results = pd.read_csv(table, dtype={"weights": str})
+    if missing := [column for column in KEY if column not in results]:
+        msg = (
+            f"{table} has no column {', '.join(missing)}, so that nobody can tell what its figures were measured with. "
+            "Add what is missing, or name another file."
+        )
+        raise ValueError(msg)
+    return set(results[list(KEY)].itertuples(index=False, name=None))
+
+
 def run(plan: Plan, table: Path) -> Iterator[tuple[str, int, str, dict[str, float]]]:
-    """Measure every detector on every set; rows that ``table`` holds already are not measured again.
+    """Measure every detector on every set; lines that ``table`` holds already are not measured again.
 
     Args:
         plan (Plan): What to measure.
-        table (Path): CSV file, one row for each detector, seed and set; it is appended to.
+        table (Path): CSV file, one line for each :data:`KEY`; it is appended to.
 
     Yields:
         tuple[str, int, str, dict[str, float]]: Detector, seed, test set, metrics.
+
+    Raises:
+        ValueError: If there are no real sets where the plan has them, or the table is of another form.
     """
     sets = generated_sets(plan.test_images, plan.size) + (real_sets(plan.real, plan.size) if plan.real else [])
-    done = (
-        set(pd.read_csv(table)[["detector", "seed", "test_set"]].itertuples(index=False, name=None))
-        if table.exists()
-        else set()
-    )
+    done = _keys(table)
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(plan, Path(folder)):
-            missing = [one for one in sets if (row.name, row.seed, one.name) not in done]
+            of_row = (row.weights, plan.size, row.images, row.epochs)
+            missing = {
+                key: one for one in sets if (key := (row.name, row.seed, one.name, *of_row, one.count)) not in done
+            }
             if not missing:
                 continue
             detect = row.make()
-            for one in missing:
+            for key, one in missing.items():
                 values = measure(detect, one)
-                line = pd.DataFrame([
-                    {"detector": row.name, "seed": row.seed, "test_set": one.name} | dict.fromkeys(METRICS) | values
-                ])
+                line = pd.DataFrame([dict(zip(KEY, key, strict=True)) | dict.fromkeys(METRICS) | values])
                 line.to_csv(table, mode="a", header=not table.exists(), index=False)
                 yield row.name, row.seed, one.name, values
