@@ -79,7 +79,7 @@ class Training:
     def key(self) -> str:
         """Name of the adapter's file, without suffix."""
         source = f"{self.direction.train} without {self.left_out}" if self.left_out else self.direction.train
-        return _key(f"{self.label}-{source}-seed{self.seed}", self.facts)
+        return named(f"{self.label}-{source}-seed{self.seed}", self.facts)
 
     @property
     def path(self) -> Path:
@@ -149,7 +149,7 @@ class Cell:
         source = f"-{self.training.direction.train}" if self.training else ""
         seed = f"-seed{self.training.seed}" if self.training else ""
         category = f" {self.training.left_out}" if self.training and self.training.left_out else ""
-        return _key(f"{self.label}-{self.rules}{source}-to-{self.test}{category}{seed}", self.facts)
+        return named(f"{self.label}-{self.rules}{source}-to-{self.test}{category}{seed}", self.facts)
 
     def __str__(self) -> str:
         """As progress shows it."""
@@ -210,7 +210,13 @@ def _group(cell: Cell) -> str:
     return cell.training.key if cell.training else cell.label
 
 
-def _key(label: str, facts: Mapping[str, Any]) -> str:
+def named(label: str, facts: Mapping[str, Any]) -> str:
+    """A name for a file that changes with the facts.
+
+    Example:
+        >>> named("CoPS VisA", {"seed": 0}), named("CoPS VisA", {"seed": 1})
+        ('CoPS_VisA-de7d7744ccd7', 'CoPS_VisA-a4bbadc1c789')
+    """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}-{digest[:12]}"
 

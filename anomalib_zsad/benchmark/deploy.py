@@ -31,12 +31,13 @@ import numpy as np
 from anomalib.engine import Engine
 
 import anomalib_zsad
+from anomalib_zsad.benchmark.cells import named
 from anomalib_zsad.benchmark.deploy_cell import Measured, Task
 from anomalib_zsad.benchmark.progress import duration
 from anomalib_zsad.benchmark.results import write_whole
 from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.metrics.ranking import Ranking
-from anomalib_zsad.pretraining.evaluate import train_briefly
+from anomalib_zsad.pretraining.evaluate import ARGUMENTS, train_briefly, weights_digest
 
 LIGHTNING = "Lightning"
 FORMATS = {
@@ -98,6 +99,25 @@ class Plan:
         ]  # fmt: skip
         return [(LIGHTNING, FREE), *(pair for pair in pairs if pair[0] != LIGHTNING)]
 
+    def adapter(self, method: str) -> Path:
+        """The given adapter of a method, or the file of its training, named after all that decides it."""
+        if method in self.adapters:
+            return self.adapters[method]
+        facts = {
+            "weights": self._weights,
+            "settings": ARGUMENTS.get(method),
+            "version": anomalib_zsad.__version__,
+        }
+        label = f"{method}-{self.backbone}-{self.image_size}px-{self.train_images}-pictures"
+        return self.output / "adapters" / f"{named(label, facts)}.safetensors"
+
+    @cached_property
+    def _weights(self) -> str:
+        try:
+            return weights_digest(self.backbone)
+        except (OSError, ValueError):  # the training will say why there are none
+            return ""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -154,7 +174,7 @@ class Subject:
 
     def __init__(self, plan: Plan, method: str, say: Callable[[str], None]) -> None:
         self.plan, self.method, self._say = plan, method, say
-        self.adapter = plan.adapters.get(method, plan.output / "adapters" / f"{method}.safetensors")
+        self.adapter = plan.adapter(method)
         self._graphs: dict[str, Path | Exception] = {}
         self._folder = TemporaryDirectory()
 
@@ -249,6 +269,7 @@ class Runner:
     def __init__(self, plan: Plan, say: Callable[[str], None] = print) -> None:
         self.plan, self._say = plan, say
         self.photos = Photographs(plan.data, plan.images)
+        self._index = hashlib.sha256((plan.data / "index.csv").read_bytes()).hexdigest()
 
     def run(self) -> list[Row]:
         """Measure what is missing; rows in the order of the plan."""
@@ -333,7 +354,7 @@ class Runner:
         """What a cell depends on besides its name."""
         return {
             "adapter": subject.checksum,
-            "data": str(self.photos),
+            "data": [str(self.photos), str(self.plan.data.resolve()), self._index],
             "precision": self.plan.precision,
             "calibration_images": self.plan.calibration_images,
             "versions": versions(),

@@ -49,7 +49,13 @@ def _deploy(options: argparse.Namespace) -> int:
     from anomalib_zsad.benchmark.deploy import FORMATS, Plan, Runner
     from anomalib_zsad.benchmark.deploy_table import write_tables
 
-    adapters = {read_header(path)["method"]: path for path in options.adapters}
+    adapters: dict[str, Path] = {}
+    for path in options.adapters:
+        method = read_header(path)["method"]
+        if method in adapters:
+            msg = f"--adapters: {adapters[method]} and {path} are both of {method}; give one of them."
+            raise ValueError(msg)
+        adapters[method] = path
     chosen = {"images": options.images, "precision": options.precision, "backbone": options.backbone}
     for name, allowed in (("methods", anomalib_zsad.MODELS), ("formats", FORMATS), ("batches", ("any", "fixed"))):
         given = getattr(options, name) or list(adapters if name == "methods" and adapters else allowed)
