@@ -123,14 +123,22 @@ class Detector:
         self.threshold: float = own.get("image", 0.5) if threshold is None else threshold
         self.pixel_threshold: float = own.get("pixel", 0.5)
         self.type_names = tuple(self.facts.get("defect_types", ()))
+        if self.type_names and not self._engine.tells_types:
+            logger.warning(
+                "%s was made for kinds of defect (%s), but without type_maps, and will not tell them; "
+                "`anomalib export --model.type_maps true` adds them.",
+                model,
+                ", ".join(self.type_names),
+            )
 
     def __call__(self, source: Any) -> Detection | list[Detection]:
         """Detect in one image or in several.
 
         Args:
             source (Any): One image: a path, a PIL image, a numpy array ``(H, W)`` or ``(H, W, C)``, a tensor
-                ``(C, H, W)``; numbers are 8 or 16 bit, or floating point in [0, 1]. Several: a folder, a list of
-                images, an array or tensor with one dimension more.
+                ``(C, H, W)``; channels are red, green, blue (of OpenCV's arrays, pass ``array[..., ::-1]``), numbers 8
+                or 16 bit, or floating point in [0, 1]. Several: a folder, a list of images, an array or tensor with one
+                dimension more.
 
         Returns:
             Detection | list[Detection]: A list, in order, for several. Unreadable files of a folder are left out of it,
@@ -138,6 +146,7 @@ class Detector:
 
         Raises:
             UnreadableImageError: If an image cannot be used; a ``ValueError``.
+            ValueError: If the folder is that of a report.
         """
         if isinstance(source, str | os.PathLike) and Path(source).is_dir():
             paths = list(find_images(Path(source)))
@@ -197,7 +206,7 @@ class Detector:
             scores = scores.reshape(scores.shape[-2:])
             mask = scores > self.pixel_threshold
             if types and "type_maps" in outputs:
-                type_map = np.where(mask, outputs["type_maps"].argmax(axis=0) + 1, 0).astype(np.uint8)
+                type_map = np.where(mask, outputs["type_maps"].argmax(axis=0) + 1, 0).astype(np.uint16)
             regions = find_regions(mask, scores, picture.size, type_map, self.type_names)
         uncertainty = outputs.get("uncertainty_map")
         if uncertainty is not None:

@@ -108,8 +108,8 @@ def embedded(found: Detection, photo_side: int = 512, map_side: int = 128) -> di
     """What a report shows of an image, small, as ``data:`` addresses.
 
     Returns:
-        dict[str, str]: ``photo``, JPEG; ``map``, ``doubt`` (uncertainty times two) and ``kinds`` (numbers of the kinds
-        of defect), grey PNG, where there are such maps.
+        dict[str, str]: ``photo``, JPEG; ``map`` and ``doubt`` (uncertainty times two), grey PNG, and ``kinds`` (numbers
+        of the kinds of defect, the lower byte in red, the upper one in green), PNG, where there are such maps.
     """
     assert found.picture is not None
     photo = found.picture.image()
@@ -121,8 +121,10 @@ def embedded(found: Detection, photo_side: int = 512, map_side: int = 128) -> di
                 Image.fromarray((small * factor * 255).clip(0, 255).round().astype(np.uint8)), "PNG"
             )
     if found.type_map is not None:
-        kinds = Image.fromarray(found.type_map).resize(_small(found.type_map, map_side), Image.Resampling.NEAREST)
-        pictures["kinds"] = _address(kinds, "PNG")
+        number = found.type_map
+        kinds = np.stack([number & 255, number >> 8, np.zeros_like(number)], axis=-1).astype(np.uint8)
+        image = Image.fromarray(kinds).resize(_small(number, map_side), Image.Resampling.NEAREST)
+        pictures["kinds"] = _address(image, "PNG")
     return pictures
 
 

@@ -30,11 +30,18 @@ SIZES_KEPT = 64
 after some 1400 photographs of different sizes."""
 
 
+PRECISIONS = ("f32", "bf16", "f16")
+"""What OpenVINO can be asked to compute in."""
+
+
 class Engine(Protocol):
     """A model and what its file says of it."""
 
     facts: dict[str, Any]
     """See :meth:`anomalib_zsad.zero_shot.ZeroShotMixin.export_facts`; empty for files of other models."""
+
+    tells_types: bool
+    """Whether kinds of defect are among the outputs."""
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
@@ -50,7 +57,8 @@ def open_model(path: Path, device: str, precision: str, *, throughput: bool, opt
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is none that can be used, or options were given that do not apply to it.
+        ValueError: If it is none that can be used, device or precision are not to be had, or options were given that
+            do not apply to it.
     """
     if not path.is_file():
         msg = f"Model {path} does not exist. `anomalib export` writes model.xml, model.onnx or model.pt."
@@ -85,17 +93,19 @@ class OpenVINOEngine:
 
     Args:
         path (Path): ``.xml`` with its ``.bin``, or ``.onnx``.
-        device (str): OpenVINO's name of a device.
+        device (str): OpenVINO's name of a device, in upper or lower case.
         precision (str): OpenVINO's hint for arithmetic. Left to itself, it computes in bfloat16 on some CPUs, and maps
             then differ by some hundredths from those of other machines.
         throughput (bool): Several images at a time, rather than each as soon as possible.
     """
 
     facts: dict[str, Any]
+    tells_types: bool
 
     def __init__(self, path: Path, device: str, precision: str, *, throughput: bool) -> None:
         import openvino as ov
 
+        device = device.upper()
         try:
             model = openvino_core().read_model(path)
         except RuntimeError as error:
@@ -109,8 +119,17 @@ class OpenVINOEngine:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
         if device == "CPU":
             settings["CPU_RUNTIME_CACHE_CAPACITY"] = SIZES_KEPT
-        self._graph = openvino_core().compile_model(model, device, settings)
+        try:
+            self._graph = openvino_core().compile_model(model, device, settings)
+        except RuntimeError as error:
+            msg = (
+                f"OpenVINO cannot run {path} with device={device!r}, precision={precision!r}: "
+                f"{str(error).strip().splitlines()[-1]}. Devices here: {', '.join(openvino_core().available_devices)}; "
+                f"precisions: {', '.join(PRECISIONS)}."
+            )
+            raise ValueError(msg) from error
         names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
+        self.tells_types = "type_scores" in names
         self._requests = ov.AsyncInferQueue(self._graph)
         self._starting = threading.Lock()  # finding a free request and taking it are two steps of OpenVINO's queue
 
@@ -156,6 +175,7 @@ class TorchEngine:
     """
 
     facts: dict[str, Any]
+    tells_types: bool
 
     def __init__(self, path: Path, device: str, precision: str, options: dict[str, Any]) -> None:
         if precision != "f32":
@@ -166,8 +186,14 @@ class TorchEngine:
         self._model = load(path, options)
         if hasattr(self._model, "configure_model"):
             self._model.configure_model()
-        self._model.eval().to(self._device)
+        try:
+            self._model.eval().to(self._device)
+        except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+            here = ", ".join(_torch_devices())
+            msg = f"PyTorch cannot use device={device!r}: {_first_line(error)}. Devices here: {here}."
+            raise ValueError(msg) from error
         self.facts = self._model.export_facts() if hasattr(self._model, "export_facts") else {}
+        self.tells_types = bool(getattr(getattr(self._model, "config", None), "type_maps", False))
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """See :class:`Engine`."""
@@ -177,6 +203,15 @@ class TorchEngine:
             with torch.inference_mode():
                 found = self._model(torch.from_numpy(pixels)[None].to(self._device))._asdict()
             yield key, {name: value[0].cpu().numpy() for name, value in found.items() if value is not None}
+
+
+def _torch_devices() -> list[str]:
+    import torch
+
+    if not torch.accelerator.is_available():
+        return ["cpu"]
+    kind = torch.accelerator.current_accelerator()
+    return ["cpu", *(f"{kind}:{number}" for number in range(torch.accelerator.device_count()))]
 
 
 def _model_class(path: Path, method: str | None, options: dict[str, Any]) -> Any:
@@ -215,4 +250,19 @@ def _from_export(path: Path, options: dict[str, Any]) -> Any:
         raise ValueError(msg)
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=False)["model"]
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=False)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # what unpickling raises is an open list
+        msg = f"{path} is damaged, or no PyTorch file ({_first_line(error)}). Copy it again, or export it anew."
+        raise ValueError(msg) from error
+    model = found.get("model") if isinstance(found, dict) else None
+    if not hasattr(model, "eval"):
+        msg = f"{path} has no model; use what `anomalib export --export_type torch` writes, an adapter or a checkpoint."
+        raise ValueError(msg)
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,25 @@ FACTS = {
 }
 
 
-def save_graph(path: Path, facts: dict | None, shape: list = (-1, 3, -1, -1)) -> Path:
-    """The map is the brightest channel at 16 x 16, the score its highest value; kinds of defect are the channels."""
+def save_graph(
+    path: Path, facts: dict | None, shape: list = (-1, 3, -1, -1), kinds: int = 3, leave_out: Collection[str] = ()
+) -> Path:
+    """The map is the brightest channel at 16 x 16, the score its highest value.
+
+    The last three kinds of defect are the channels; the others are nowhere.
+    """
     image = ops.parameter(list(shape), np.float32, name="input")
     small = ops.interpolate(image, [16, 16], "linear", "sizes", axes=[2, 3], antialias=False)
     heat = ops.reduce_max(small, [1], keep_dims=True)
+    maps = ops.pad(small, [0, kinds - 3, 0, 0], [0, 0, 0, 0], "constant", np.float32(0))
     outputs = {
         "pred_score": ops.reduce_max(heat, [1, 2, 3]),
         "anomaly_map": heat,
-        "type_maps": small,
-        "type_scores": ops.reduce_max(small, [2, 3]),
+        "type_maps": maps,
+        "type_scores": ops.reduce_max(maps, [2, 3]),
         "uncertainty_map": ops.multiply(heat, np.float32(0.5)),
     }
+    outputs = {name: node for name, node in outputs.items() if name not in leave_out}
     for name, node in outputs.items():
         node.output(0).set_names({name})
     image.output(0).set_names({"input"})

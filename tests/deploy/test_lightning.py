@@ -3,6 +3,7 @@
 
 """The detector against Lightning, for every kind of file that it opens."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,35 @@ def test_a_tensor_is_an_image_too(files, photos: list[Path]) -> None:
     assert [found.score for found in detector(torch.stack([tensor, tensor]))] == pytest.approx([wanted] * 2, abs=1e-6)
     with pytest.raises(ValueError, match="nan"):
         detector(tensor * torch.nan)
+
+
+def test_other_devices_are_told(files) -> None:
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(ValueError, match=rf"cannot use device='{device}': .*Devices here: cpu"):
+            Detector(files["adapter"], device=device)
+    assert Detector(files["adapter"], device="CPU").facts["method"] == "DAPO"
+
+
+def test_damaged_torch_exports_are_told(files, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    path = tmp_path / "model.pt"
+    content = files["torch"].read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"no model"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.pt is damaged, or no PyTorch file"):
+            Detector(path)
+    for other in ({"state_dict": {}}, {"model": 3}, torch.zeros(3)):
+        torch.save(other, path)
+        with pytest.raises(ValueError, match=r"model\.pt has no model; use what"):
+            Detector(path)
+
+
+def test_torch_exports_without_kinds_are_told(tmp_path: Path, photos: list[Path], monkeypatch, caplog) -> None:
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    plain = get_model("DAPO", **TINY, defect_types=WORDS, visualizer=False)
+    with caplog.at_level(logging.WARNING, "anomalib_zsad.deploy"):
+        assert Detector(plain.to_torch(tmp_path))(photos[0]).types == ()
+    assert caplog.text.count("for kinds of defect (scratch, dent, missing screw), but without type_maps") == 1
 
 
 def test_adapters_take_other_words_and_pickles_need_trust(files, photos: list[Path], monkeypatch) -> None:
