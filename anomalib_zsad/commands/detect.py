@@ -4,11 +4,12 @@
 """``anomalib-zsad detect``: photographs in, verdicts out; exported models need neither PyTorch nor anomalib.
 
 With ``--report`` the folder gets results.jsonl and results.csv, an overlay for each image and report.html, a gallery in
-one file that opens from disk. The same command again skips images that have not changed, also after an interruption.
-Images that cannot be read are listed with the reason and stop nothing.
+one file that opens from disk. The same command again skips images that have not changed, also after an interruption;
+with other photographs, another model or other options it replaces what the folder held, and says so. Images that cannot
+be read are listed with the reason and stop nothing.
 
-Exit status: 0 if there is nothing to report, 1 if the command failed, 3 if an image is anomalous, 4 if none is but one
-could not be read; ``--fail-on`` says which of the last two count. 130 after Ctrl-C.
+Exit status: 0 if there is nothing to report, 1 if the command failed, 2 if its arguments are wrong, 3 if an image is
+anomalous, 4 if none is but one could not be read; ``--fail-on`` says which of the last two count. 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("anomalous", "unreadable", "never"),
         default=["anomalous"],
-        help="what makes the exit status other than 0 (default: anomalous)",
+        help="what makes the exit status other than 0 (default: anomalous); one or more: PHOTOS stands before it, or "
+        "after --",
     )
     parser.set_defaults(run=_detect)
 
@@ -55,6 +57,8 @@ def _detect(options: argparse.Namespace) -> int:
     from anomalib_zsad.deploy import Detector
     from anomalib_zsad.deploy.inspection import fingerprint, images_of, inspect
 
+    if hasattr(sys.stdout, "reconfigure"):  # an encoding without a letter of some image's name stops nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     if options.report is not None and options.report.resolve() == options.photos.resolve():
         msg = "--report must be another folder than that of the photographs."
         raise ValueError(msg)
@@ -70,10 +74,11 @@ def _detect(options: argparse.Namespace) -> int:
         verdicts = _print_lines(detector, images)
     else:
         run = {
+            "photos": str(options.photos.resolve()),
             "model": fingerprint(options.model),
             "threshold": detector.threshold,
             "precision": options.precision,
-            "device": options.device,
+            "device": options.device.upper(),
         }
         try:
             verdicts = inspect(detector, images, options.report, run, options.gallery, ProgressBar(sys.stderr))

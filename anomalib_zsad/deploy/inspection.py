@@ -9,7 +9,8 @@ The report's folder holds
 * ``results.csv``: the same as a table, with the first region only;
 * ``overlays/``: every image under its heat, with outlines, boxes and verdict;
 * ``report.html``: the gallery, one file that needs nothing else;
-* ``gallery.jsonl`` and ``run.json``: what the report shows of each image, and which model made it.
+* ``gallery.jsonl`` and ``run.json``: what the report shows of each image, and which model made it, of which
+  photographs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,7 +33,10 @@ from anomalib_zsad.deploy.drawing import embedded, overlay
 from anomalib_zsad.deploy.journal import Journal
 from anomalib_zsad.deploy.pictures import find_images
 from anomalib_zsad.deploy.report import write_report
+from anomalib_zsad.deploy.report_folder import FILES, FORMAT, MARKER, OVERLAYS, locked, read_run, refuse_foreign
 from anomalib_zsad.files import whole
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, Counter[str]], None]
 COLUMNS = (
@@ -58,7 +64,7 @@ def images_of(photos: Path, report: Path | None = None) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: If there is no such folder or file.
-        ValueError: If there are no images in it.
+        ValueError: If there are no images in it, or it is the folder of a report.
     """
     if not photos.exists():
         msg = f"{photos} does not exist."
@@ -99,22 +105,29 @@ def inspect(
     """Detect in images and write everything about it to a folder.
 
     Images that the folder has results for are skipped if neither they nor ``run`` have changed, so that the same call
-    after an interruption goes on where it stopped. Unreadable images are tried again.
+    after an interruption goes on where it stopped. Unreadable images are tried again. If ``run`` has changed, what the
+    folder held is removed, with a warning.
 
     Args:
         detector (Detector): Best with ``throughput=True``.
         images (dict[str, Path]): Files by name.
         folder (Path): Where to write.
-        run (dict[str, Any]): What results depend on, besides the image: plain data.
+        run (dict[str, Any]): What results depend on, besides the image, and where images are: plain data.
         gallery (int): The report shows this many images, those of the highest scores.
         progress (Progress): Called with the number of images done, of all images, and the verdicts so far.
 
     Returns:
         Counter[str]: Number of images by verdict: ``anomalous``, ``normal``, ``unreadable``.
+
+    Raises:
+        ValueError: If the folder has files of others that would be replaced.
+        BlockingIOError: If another run is writing to it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _start_over_if_changed(folder, run)
+    refuse_foreign(folder)
     with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        _start_over_if_changed(folder, run)
         results = stack.enter_context(Journal(folder / "results.jsonl"))
         shown = stack.enter_context(Journal(folder / "gallery.jsonl"))
         stamps = {image: _stamp(path) for image, path in images.items()}
@@ -148,13 +161,19 @@ def inspect(
 
 
 def _start_over_if_changed(folder: Path, run: dict[str, Any]) -> None:
-    path = folder / "run.json"
-    if path.is_file() and path.read_text(encoding="utf-8") == json.dumps(run):
+    before, now = read_run(folder), {MARKER: FORMAT, **run}
+    if before == now:
         return
-    for name in ("results.jsonl", "gallery.jsonl", "results.csv", "report.html"):  # they tell of another model
-        (folder / name).unlink(missing_ok=True)
-    with whole(path) as partial:
-        partial.write_text(json.dumps(run), encoding="utf-8")
+    if before is not None:
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        told = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
+        logger.warning("The results in %s are replaced: %s.", folder, told)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        if (folder / OVERLAYS).is_dir():
+            shutil.rmtree(folder / OVERLAYS)
+    with whole(folder / "run.json") as partial:
+        partial.write_text(json.dumps(now), encoding="utf-8")
 
 
 def _stamp(path: Path) -> dict[str, int]:
@@ -176,7 +195,7 @@ def _overlay_path(folder: Path, image: str) -> Path:
     parent, _, name = image.rpartition("/")
     if len(os.fsencode(name)) > LONGEST_NAME:
         name = f"{os.fsencode(name)[:200].decode(errors='ignore')}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-    return folder / "overlays" / parent / f"{name}.jpg"  # behind the whole name: a.png and a.jpg are two images
+    return folder / OVERLAYS / parent / f"{name}.jpg"  # behind the whole name: a.png and a.jpg are two images
 
 
 def _save_overlay(result: Detection, type_names: tuple[str, ...], path: Path) -> None:

@@ -21,6 +21,7 @@ would read something else.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Generator, Iterator
@@ -32,6 +33,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from anomalib_zsad.deploy.report_folder import read_run
+
+logger = logging.getLogger(__name__)
 
 _NAMES = "avif|bmp|dib|gif|jfif|jp2|jpe|jpeg|jpg|mpo|pbm|pgm|png|pnm|ppm|tif|tiff|webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split("|"))
@@ -79,7 +84,8 @@ def read(source: Any) -> Picture:
 
     Args:
         source (Any): Path, PIL image, numpy array ``(H, W)`` or ``(H, W, C)`` or PyTorch tensor ``(C, H, W)`` with 1, 3
-            or 4 channels. Numbers are 8 or 16 bit unsigned, or floating point in [0, 1].
+            or 4 channels, in the order red, green, blue (and alpha): of OpenCV's arrays, pass ``array[..., ::-1]``.
+            Numbers are 8 or 16 bit unsigned, or floating point in [0, 1].
 
     Raises:
         UnreadableImageError: With the reason.
@@ -209,13 +215,20 @@ def _from_array(values: np.ndarray) -> np.ndarray:
 def find_images(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
     """Images below a folder, in order, by suffix. Links are followed, but no folder is entered twice.
 
-    Hidden files and folders are left out. A folder that may not be read comes as if it were an image, so that it is
-    listed among the unreadable ones.
+    Hidden files and folders are left out, and so are folders of reports, whose overlays are no photographs; of these a
+    warning tells. A folder that may not be read comes as if it were an image, so that it is listed among the unreadable
+    ones.
 
     Args:
         folder (Path): Where to look.
         leave_out (Path | None): A folder below it that is not looked into.
+
+    Raises:
+        ValueError: If the folder itself is that of a report.
     """
+    if read_run(folder) is not None:
+        msg = f"{folder} is the folder of a report, whose overlays are no photographs; name the folder of photographs."
+        raise ValueError(msg)
     seen = {_identity(leave_out)} if leave_out is not None and leave_out.exists() else set()
     yield from _walk(folder, seen)
 
@@ -225,6 +238,9 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     if identity in seen:
         return
     seen.add(identity)
+    if read_run(folder) is not None:
+        logger.warning("Left out: %s (a report of anomalib-zsad detect).", folder)
+        return
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:

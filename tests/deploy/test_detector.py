@@ -15,6 +15,7 @@ from PIL import Image
 
 from anomalib_zsad import Detector
 from anomalib_zsad.deploy import Detection, Unreadable, UnreadableImageError
+from anomalib_zsad.deploy.inspection import inspect
 from tests.deploy.conftest import FACTS, save_graph
 
 START = """
@@ -212,6 +213,55 @@ def test_a_score_that_is_no_number_is_no_verdict(graph: Path, photos: Path, monk
         detector(photos / "a.png")
     (result,) = detector.scan([photos / "a.png"])
     assert isinstance(result, Unreadable)
+
+
+def test_kinds_that_a_graph_does_not_tell_are_missed_once(tmp_path: Path, photos: Path, caplog) -> None:
+    bare = save_graph(tmp_path / "bare.xml", FACTS, leave_out=("type_maps", "type_scores"))
+    with caplog.at_level(logging.WARNING):
+        detector = Detector(bare)
+        assert [detector(photos / "a.png").types for _ in range(2)] == [(), ()]
+    (record,) = caplog.records
+    assert "bare.xml was made for kinds of defect (red, green, blue), but without type_maps" in record.message
+    assert "`anomalib export --model.type_maps true` adds them" in record.message
+    caplog.clear()
+    Detector(save_graph(tmp_path / "whole.xml", FACTS))
+    Detector(save_graph(tmp_path / "other.xml", FACTS | {"defect_types": []}, leave_out=("type_maps", "type_scores")))
+    assert not caplog.records
+
+
+def test_more_kinds_than_a_byte_can_number(tmp_path: Path, photos: Path) -> None:
+    words = [f"kind {number}" for number in range(300)]
+    found = Detector(save_graph(tmp_path / "many.xml", FACTS | {"defect_types": words}, kinds=300))(photos / "a.png")
+    assert found.types[0][0] == found.regions[0].type == "kind 297"  # red
+    assert set(np.unique(found.type_map)) == {0, 298}
+
+
+def test_devices_are_taken_in_either_case(graph: Path, photos: Path) -> None:
+    assert Detector(graph, device="cpu")(photos / "a.png").anomalous
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"device": "cuda"}, r"device='CUDA', precision='f32': .*CUDA.*\. Devices here: .*CPU"),
+        ({"precision": "f8"}, r"device='CPU', precision='f8': .*f8.*; precisions: f32, bf16, f16\."),
+    ],
+)
+def test_devices_and_precisions_that_there_are_not(options: dict, reason: str, graph: Path) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Detector(graph, **options)
+
+
+def test_a_folder_of_a_report_has_no_photographs(graph: Path, photos: Path, tmp_path: Path, caplog) -> None:
+    detector = Detector(graph)
+    before = [found.path for found in detector(photos)]
+    inspect(detector, {"a.png": photos / "a.png"}, photos / "report", {}, 10, lambda *_: None)
+    assert (photos / "report" / "overlays" / "a.png.jpg").is_file()
+    caplog.clear()
+    assert [found.path for found in detector(photos)] == before
+    assert f"Left out: {photos / 'report'} (a report" in caplog.text
+    with pytest.raises(ValueError, match=r"report is the folder of a report.*name the folder of photographs"):
+        detector(photos / "report")
 
 
 def test_models_that_cannot_be_used_say_why(graph: Path, tmp_path: Path) -> None:

@@ -178,6 +178,14 @@ def test_refuses_arrays_that_are_no_images(values: np.ndarray, reason: str) -> N
         read(values)
 
 
+def test_arrays_are_red_green_blue() -> None:
+    """As the page says of OpenCV's, which are the other way round."""
+    wanted = read(Image.fromarray(COLOURS)).pixels
+    opencv = np.ascontiguousarray(COLOURS[..., ::-1])
+    np.testing.assert_array_equal(read(opencv[..., ::-1]).pixels, wanted)
+    assert (read(opencv).pixels != wanted).any()
+
+
 def test_refuses_what_is_no_image_at_all() -> None:
     with pytest.raises(TypeError, match="path, PIL image, numpy array or tensor, not int"):
         read(3)
@@ -193,6 +201,15 @@ def test_walks_a_folder_once_whatever_it_links_to(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").symlink_to(tmp_path / "a")
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path, leave_out=tmp_path / "out")]
     assert found == ["10.JPG", "2.png", "a/1.tiff", "a/b/x.webp", "self.png"]
+
+
+def test_enters_folders_whose_run_json_is_another_s(tmp_path: Path) -> None:
+    for number, content in enumerate((b"[" * 100_000, b"\xff", b"{}", b'{"anomalib_zsad_report": 1}')):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "run.json").write_bytes(content)
+        (folder / "x.png").touch()
+    assert [path.parent.name for path in find_images(tmp_path)] == ["0", "1", "2"]
 
 
 def test_lists_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
