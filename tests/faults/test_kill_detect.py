@@ -113,4 +113,4 @@ def test_another_model_leaves_nothing_of_the_one_before(model: Path, tmp_path: P
     from anomalib_zsad.deploy.inspection import _start_over_if_changed, fingerprint
 
     _start_over_if_changed(report, {"model": fingerprint(other)})
-    assert {path.name for path in report.iterdir()} == {"run.json", "overlays"}
+    assert {path.name for path in report.iterdir()} == {"run.json", ".anomalib-zsad.lock"}
