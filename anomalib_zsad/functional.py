@@ -9,7 +9,6 @@ Letters: ``B`` batch, ``L`` tokens, ``C`` joint width, ``K`` texts, ``H W`` map.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -46,22 +45,15 @@ def to_grid(tokens: Tensor) -> Tensor:
     return tokens.unflatten(-1, (side, side))
 
 
-def upsample(
-    maps: Tensor,
-    size: int,
-    mode: Literal["bilinear", "nearest"] = "bilinear",
-    *,
-    align_corners: bool = False,
-) -> Tensor:
-    """Enlarge maps ``(..., h, w)`` to ``(..., size, size)``.
+def upsample(maps: Tensor, size: int, *, align_corners: bool = False) -> Tensor:
+    """Enlarge maps ``(..., h, w)`` to ``(..., size, size)``, bilinearly.
 
     Example:
         >>> upsample(torch.tensor([[0.0, 1.0]]).expand(2, 2), 3, align_corners=True)[0]
         tensor([0.0000, 0.5000, 1.0000])
     """
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    corners = align_corners if mode == "bilinear" else None
-    flat = F.interpolate(flat, size=(size, size), mode=mode, align_corners=corners)
+    flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=align_corners)
     return flat.reshape(*maps.shape[:-2], size, size)
 
 
