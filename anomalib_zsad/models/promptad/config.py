@@ -54,14 +54,14 @@ class PromptADConfig(MethodConfig):
         default=None,
         min_length=1,
         description="Dictionary-style sentence that says what a good part looks like. ``None``: the one known for the "
-        "class word, otherwise ``a photo of a normal CLASS``, which the log tells. For the pictures to inspect, not "
-        "for training.",
+        "class word, otherwise ``a photo of a normal CLASS``, which the log tells. For all pictures to inspect, "
+        "whatever their class words, not for training.",
     )
     defect_types: list[str] | None = Field(
         default=None,
         min_length=1,
         description="Defect words of the abnormality prompt. ``None``: those that things of this class commonly have. "
-        "For the pictures to inspect, not for training.",
+        "For all pictures to inspect, whatever their class words, not for training.",
     )
     k_shot: int = Field(
         default=0,
@@ -101,11 +101,6 @@ class PromptADConfig(MethodConfig):
         ge=1,
         description="Epochs of training when the trainer is given neither epochs, steps nor time (not stated).",
     )
-
-    @property
-    def described(self) -> bool:
-        """Whether the config says what is inspected."""
-        return bool(self.class_name or self.class_definition or self.defect_types)
 
     @field_validator("few_shot_source")
     @classmethod

@@ -3,10 +3,11 @@
 
 """PromptAD as an anomalib model."""
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from anomalib import LearningType
 from anomalib.data import ImageBatch
@@ -128,17 +129,18 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         if stage == "fit" and isinstance(self.trainer.datamodule, SampledTraining):
             self.trainer.datamodule.train_sampler = None
 
-    def prompt_words(self, batch: ImageBatch) -> dict[str, list[str]]:
-        """The class words of auxiliary images, and those of the target unless the config describes it."""
-        if self.config.described and not isinstance(batch, AuxiliaryBatch):
+    def prompt_words(self, batch: ImageBatch) -> dict[str, Any]:
+        """The class words of auxiliary images; those of the target, which the config describes, unless it names one."""
+        target = not isinstance(batch, AuxiliaryBatch)
+        if target and self.config.class_name is not None:
             return {}
-        return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None))}
+        return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None)), "described": target}
 
     def _references(self) -> dict[str | None, Tensor]:
         """Embeddings of the few-shot images by class word; ``None`` stands for every class that has none of its own.
 
         Raises:
-            ValueError: If there are no such images, or the images of several classes for one described class.
+            ValueError: If there are no such images, or the images of several classes for the one that is named.
         """
         config = self.config
         if not config.k_shot:
@@ -150,10 +152,10 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
             msg = f"k_shot={config.k_shot} needs normal images: give their folder as few_shot_source."
             raise ValueError(msg)
         found = normal_images(datamodule, config.k_shot)
-        if config.described and len(found) > 1:
+        if config.class_name is not None and len(found) > 1:
             msg = (
-                "class_name, class_definition and defect_types describe one class, but the data has "
-                f"{', '.join(found)}. With k_shot, leave them out or test one class."
+                f"class_name={config.class_name!r} names one class, but the data has {', '.join(found)}. With k_shot, "
+                "leave it out or test one class."
             )
             raise ValueError(msg)
         references: dict[str | None, Tensor] = {word: self._embed(images) for word, images in found.items()}
@@ -165,7 +167,10 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a learning rate that rises linearly over the first steps and stays."""
         optimizer = AdamW(self.model.parameters(), lr=self.config.learning_rate)
-        warmup = max(1.0, self.config.warmup_share * self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):  # time is the limit, or none
+            steps = self.config.epochs * self.steps_per_epoch
+        warmup = max(1.0, self.config.warmup_share * steps)
         schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -69,22 +69,22 @@ class PromptADModel(MethodModel):
             for name, sign in signs.items()
             if config.branches in {"both", name}
         })
-        self._texts: dict[str | None, Tensor] = {}
+        self._texts: dict[tuple[str | None, bool], Tensor] = {}
         self.references: dict[str | None, Tensor] = {}
 
     # ---- text ----------------------------------------------------------------------------------------------------
 
-    def prompts(self, class_name: str | None = None) -> tuple[str, str]:
+    def prompts(self, class_name: str | None = None, described: bool = False) -> tuple[str, str]:
         """Normality and abnormality prompt.
 
         Args:
-            class_name (str | None): A class word, described by the table. ``None``: the class that the config
-                describes.
+            class_name (str | None): A class word. ``None``: the config's, and described by it.
+            described (bool): Whether the config's definition and defects, where it has them, go before the table's.
         """
-        word, definition, defects = class_name, None, None
-        if word is None:
-            config = self.config
-            word, definition, defects = config.class_name or OBJECT, config.class_definition, config.defect_types
+        config = self.config
+        word, definition, defects = class_name or config.class_name or OBJECT, None, None
+        if class_name is None or described:
+            definition, defects = config.class_definition, config.defect_types
         if definition is None and word not in DEFINITIONS:
             logger.warning(
                 "No definition of %r is known: its normality prompt is 'a photo of a normal %s'. "
@@ -106,11 +106,12 @@ class PromptADModel(MethodModel):
             ids = tokenize(prompts, clip.config.text.context_length)
             return to_unit_mean_square(clip.encode_text(ids.to(device))).cpu()
 
-    def texts(self, class_names: Sequence[str | None]) -> Tensor:
-        """Normality and abnormality text ``(N, 2, C)`` of ``N`` classes; ``None`` is the class of the config."""
-        for name in set(class_names) - self._texts.keys():
-            self._texts[name] = self._encode(self.prompts(name))
-        return torch.stack([self._texts[name] for name in class_names])
+    def texts(self, class_names: Sequence[str | None], described: bool = False) -> Tensor:
+        """Normality and abnormality text ``(N, 2, C)`` of ``N`` classes; arguments as those of :meth:`prompts`."""
+        keys = [(name, described) for name in class_names]
+        for key in set(keys) - self._texts.keys():
+            self._texts[key] = self._encode(self.prompts(*key))
+        return torch.stack([self._texts[key] for key in keys])
 
     # ---- few-shot ------------------------------------------------------------------------------------------------
 
@@ -136,17 +137,20 @@ class PromptADModel(MethodModel):
 
     # ---- image ---------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, class_names: Sequence[str] | None = None) -> PromptADOutput | InferenceBatch:
+    def forward(
+        self, images: Tensor, class_names: Sequence[str] | None = None, described: bool = False
+    ) -> PromptADOutput | InferenceBatch:
         """Score images.
 
         Args:
             images (Tensor): ``(B, 3, H, W)`` at the model's image size, normalised for CLIP.
             class_names (Sequence[str] | None): Class word of each image. ``None``: all show the class that the config
                 describes.
+            described (bool): Whether the config's definition and defects describe these classes, too.
         """
         tokens = self.see(images).patches
         names = [None] if class_names is None else class_names
-        texts = self.texts(names).to(images)  # (B or 1, 2, C)
+        texts = self.texts(names, described).to(images)  # (B or 1, 2, C)
         maps = self._look(tokens, texts, self.prototypes(names, texts))
         if self.training:
             stacked = torch.stack([torch.stack(list(block.values()), dim=1) for block in maps], dim=1)

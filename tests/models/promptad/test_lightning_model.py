@@ -80,7 +80,7 @@ def test_training_goes_through_episodes_of_one_class(trained) -> None:
 
 def test_training_takes_the_auxiliary_words_not_those_of_the_target(trained) -> None:
     model = trained[3]
-    assert set(model.model._texts) == {"washer", "gasket"}
+    assert set(model.model._texts) == {("washer", False), ("gasket", False)}
     assert model.model.references == {}
 
 
@@ -108,6 +108,36 @@ def test_words_of_the_target_change_the_scores_without_training(trained, tested,
     assert plain.shape == (4,)
     assert not torch.allclose(plain, named, atol=1e-6)
     assert not torch.allclose(plain, defined, atol=1e-6)
+
+
+def test_a_part_of_the_description_leaves_each_image_its_own_word(trained, tested, tmp_path) -> None:
+    other = Folder(**{**tested, "name": "screw"})
+    data = ZeroShot(target=[Folder(**tested), other], num_workers=0)
+    model = PromptAD(weights=trained[2], visualizer=False, defect_types=["rust"], k_shot=2)
+    engine(tmp_path).test(model, datamodule=data)
+    texts = model.model._texts
+    assert set(texts) == {("flange", True), ("screw", True)}
+    for (word, _), text in texts.items():
+        wanted = model.model._encode((model.model.prompts(word)[0], f"abnormality of {word} is rust"))
+        assert torch.equal(text, wanted)
+    assert set(model.model.references) == {"flange", "screw"}
+
+
+@pytest.mark.parametrize("limit", [{"max_time": {"hours": 1}}, {"max_epochs": -1}], ids=str)
+def test_the_learning_rate_rises_also_where_time_is_the_limit(parts, tmp_path, limit: dict) -> None:
+    rates = []
+
+    class Rates(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+            trainer.should_stop = len(rates) == 3
+
+    data = ZeroShot(source=Folder(**parts["washer"]), num_workers=0)
+    model = build(epochs=2, warmup_share=0.5, anomaly_repeats=1)
+    run = engine(tmp_path, callbacks=[Rates()], num_sanity_val_steps=0, limit_val_batches=0, **limit)
+    run.fit(model, datamodule=data)
+    steps = 2 * model.steps_per_epoch
+    assert rates == pytest.approx([1e-4 * min(1, (step + 1) / (0.5 * steps)) for step in range(len(rates))])
 
 
 # ---- few-shot ------------------------------------------------------------------------------------------------------
@@ -178,7 +208,7 @@ def test_few_shot_images_of_each_class(trained, tested, tmp_path) -> None:
     model = few_shot(trained, k_shot=2)
     engine(tmp_path).test(model, datamodule=data)
     assert set(model.model.references) == {"flange", "ring"}
-    with pytest.raises(ValueError, match="describe one class, but the data has flange, ring"):
+    with pytest.raises(ValueError, match="class_name='bolt' names one class, but the data has flange, ring"):
         engine(tmp_path).test(few_shot(trained, k_shot=2, class_name="bolt"), datamodule=data)
     with pytest.raises(ValueError, match="give their folder as few_shot_source"):
         model.to_torch(tmp_path)

@@ -91,7 +91,8 @@ def test_attention_lies_between_a_half_and_one() -> None:
 def test_swapping_the_texts_changes_the_map() -> None:
     model = build(class_name="screw")
     before = model(images())
-    model._texts[None] = model._texts[None].flip(0)
+    (key,) = model._texts
+    model._texts[key] = model._texts[key].flip(0)
     after = model(images())
     assert not torch.allclose(before.anomaly_map, after.anomaly_map, atol=1e-3)
 
@@ -122,6 +123,10 @@ def test_prompts_of_known_described_and_unknown_classes(caplog: pytest.LogCaptur
     described = build(class_name="screw", class_definition="a thing", defect_types=["rust", "burr"])
     assert described.prompts() == ("a thing", "abnormality of screw is rust, burr")
     assert described.prompts("screw") == model.prompts("screw")  # the config describes the target, not other images
+    told = build(defect_types=["rust"])
+    assert told.prompts("screw", described=True) == (DEFINITIONS["screw"].text, "abnormality of screw is rust")
+    told = build(class_definition="a thing")
+    assert told.prompts("screw", described=True) == ("a thing", model.prompts("screw")[1])
     assert not caplog.records
     assert model.prompts("gizmo") == (
         "a photo of a normal gizmo", f"abnormality of gizmo is {', '.join(DEFECTS['any'])}"
