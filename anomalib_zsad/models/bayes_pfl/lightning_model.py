@@ -4,7 +4,7 @@
 """BayesPFL as an anomalib model."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from anomalib.data import ImageBatch
@@ -17,6 +17,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad.adapters import Adapter, read_checkpoint
+from anomalib_zsad.data.words import OBJECT
 from anomalib_zsad.functional import gaussian_smooth
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
@@ -24,6 +25,7 @@ from anomalib_zsad.models.bayes_pfl.convert import convert_official, official_st
 from anomalib_zsad.models.bayes_pfl.evaluator import OfficialEvaluator
 from anomalib_zsad.models.bayes_pfl.schedule import parameter_groups, stage_factor
 from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
+from anomalib_zsad.models.bayes_pfl.words import official_word
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
 
@@ -37,7 +39,8 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
 
     Args:
         {fields}
-        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        weights: Adapter file of an earlier training (``.safetensors``), or a released checkpoint (``.pth``). ``None``
+            starts a new model.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.
@@ -55,6 +58,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
     config: BayesPFLConfig
     model: BayesPFLModel
     score_parts: Tensor
+    score_words: list[str]
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
+        self._sets: dict[str, str] = {}
 
     @classmethod
     def convert(cls, path: str | Path) -> Adapter:
@@ -142,18 +147,37 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
                 optimizer.state.pop(parameter, None)
         self.model.enter_stage(stage)
 
-    def prompt_words(self, batch: ImageBatch) -> dict[str, list[str]]:
-        """Class words; those of the released prompts keep the underscores of a category that their table leaves."""
-        categories = getattr(batch, "category", None)
-        if self.config.rules == "official" and self.config.class_name is None and categories:
-            return {"class_names": [category.rpartition("/")[2] for category in categories]}
-        return super().prompt_words(batch)
+    def setup(self, stage: str) -> None:
+        """Note which data set each class is of, where the data are made of several."""
+        super().setup(stage)
+        data = getattr(self.trainer.datamodule, "train_data" if stage in {"fit", "validate"} else "test_data", None)
+        samples = getattr(data, "samples", {})
+        self._sets = dict(zip(samples["category"], samples["dataset"], strict=True)) if "dataset" in samples else {}
+
+    def prompt_words(self, batch: ImageBatch) -> dict[str, Any]:
+        """Class words; under official rules the published ones, where a user gave no others."""
+        words = super().prompt_words(batch)
+        if self.config.rules == "deployable" or not words:
+            return words
+        datamodule = getattr(self.trainer, "datamodule", None)
+        common = [getattr(datamodule, "category", None)] * batch.batch_size
+        categories = getattr(batch, "category", None) or common
+        return {"class_names": list(map(self._official_word, categories, words["class_names"]))}
+
+    def _official_word(self, category: str | None, given: str) -> str:
+        name = getattr(self.trainer.datamodule, "name", "")
+        data_set = self._sets.get(category or "", name)
+        return official_word(data_set, category.removeprefix(f"{data_set}/"), given) if category else given
 
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":
             return super()._infer(batch)
-        prediction = self.model.predict(batch.image, **self.prompt_words(batch))  # type: ignore[arg-type]
+        words = self.prompt_words(batch)
+        prediction = self.model.predict(batch.image, **words)  # type: ignore[arg-type]
         self.score_parts = torch.stack([prediction.text_score, prediction.map_score], dim=1)
+        self.score_words = words.get("class_names") or [self.config.class_name or OBJECT] * batch.batch_size
+        if self.config.uncertainty_map:
+            batch.extra_maps = {"uncertainty_map": prediction.uncertainty[:, None]}  # type: ignore[attr-defined]
         maps = gaussian_smooth(prediction.anomaly_map, self.config.smoothing_sigma)
         return batch.update(pred_score=self.score_parts.mean(dim=1), anomaly_map=maps[:, None])
 

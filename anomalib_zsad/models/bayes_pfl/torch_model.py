@@ -161,6 +161,10 @@ class BayesPFLModel(MethodModel):
             module.requires_grad_(stage == 2)
         self.text_map.requires_grad_(requires_grad=True)
 
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.enter_stage(int(self.stage))  # a training may go on in the middle of an epoch
+
     def forward(
         self, images: Tensor, class_names: Sequence[str] | None = None
     ) -> BayesPFLOutput | InferenceBatch | UncertainBatch:

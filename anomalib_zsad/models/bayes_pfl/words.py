@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from anomalib_zsad.data import word_styles
+from anomalib_zsad.data.words import category_word
 from anomalib_zsad.functional import minmax
 
 RENAMED = {
@@ -37,6 +39,28 @@ def class_word(name: str) -> str:
         ('metal nut', 'metal')
     """
     return RENAMED.get(name, name).lower()
+
+
+def official_word(data_set: str, category: str, given: str) -> str:
+    """The word of the released evaluation for a class, unless a user chose another.
+
+    A class that the table of published words lacks is called as its data set calls it, underscores and all.
+
+    Args:
+        data_set (str): Name of its datamodule, such as ``"BTech"``.
+        category (str): The class as the data set spells it.
+        given (str): Its class word in the data.
+
+    Example:
+        >>> official_word("BrainMRI", "brain_mri", "brain mri"), official_word("MPDD", "metal_plate", "metal plate")
+        ('brain ct', 'metal_plate')
+        >>> official_word("BTech", "01", "washer")
+        'washer'
+    """
+    if given != category_word(category):
+        return given
+    known = word_styles._table()  # noqa: SLF001 - its public reader cleans the names that it does not know
+    return known.get((data_set, category), {}).get("bayes_pfl") or category
 
 
 def official_scores(text: Tensor, maps: Tensor) -> Tensor:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from anomalib import LearningType
 from torch import Tensor
 
 from anomalib_zsad.adapters import AdapterError
+from anomalib_zsad.models.bayes_pfl import BayesPFL
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
 from anomalib_zsad.models.bayes_pfl.convert import _aliases, _shapes, convert_official, official_names
 from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
@@ -54,6 +58,16 @@ def test_every_tensor_arrives(model: BayesPFLModel, released: dict[str, Tensor])
         assert torch.equal(converted[name], parameter), name
     assert converted["stage"] == 2
     assert convert_official({"MyModel": released}, stage=1)["stage"] == 1
+
+
+def test_a_released_file_is_taken_as_weights(model: BayesPFLModel, released: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"MyModel": released}, tmp_path / "train_visa.pth")
+    loaded = BayesPFL(backbone="tiny-random", image_size=112, weights=tmp_path / "train_visa.pth")
+    assert loaded.learning_type is LearningType.ZERO_SHOT
+    assert loaded.origin == {"released_checkpoint": "train_visa.pth"}
+    for name, parameter in model.named_parameters():
+        assert torch.equal(loaded.model.get_parameter(name), parameter), name
+    assert ".pth" in BayesPFL.__doc__
 
 
 def test_result_does_not_share_memory(released: dict[str, Tensor]) -> None:
