@@ -100,7 +100,9 @@ class CoPSModel(MethodModel):
         heads, deep_layers = config.num_heads or 1, config.deep_layers or 0  # a resolved config has numbers
         self.prompts = nn.Parameter(torch.empty(2, config.prompt_tokens, width).normal_(std=INIT_STD))
         self.queries = nn.Parameter(torch.empty(2, config.num_prototypes, width).normal_(std=INIT_STD))
-        self.deep_tokens = nn.Parameter(torch.empty(deep_layers, config.deep_tokens, width).normal_(std=INIT_STD))
+        deep_tokens = torch.empty(deep_layers, config.deep_tokens, width).normal_(std=INIT_STD)
+        # Training on several devices waits for the gradient of whatever may have one.
+        self.deep_tokens = nn.Parameter(deep_tokens, requires_grad=deep_layers > 0)
         self.extractor = PrototypeExtractor(width, heads)
         self.vae = ClassVAE(width)
         # NumPy promises that this stream never changes, and fewer samples are the head of more: nothing needs storing.
@@ -228,6 +230,8 @@ class CoPSModel(MethodModel):
             losses["focal"] = self.config.patch_weight * focal
             losses["dice_anomalous"] = self.config.patch_weight * dice_loss(anomalous, share, smooth).mean()
             losses["dice_normal"] = self.config.patch_weight * dice_loss(normal, 1 - share, smooth).mean()
+        else:  # training on several devices waits for the gradients of queries and extractor
+            losses["image"] = losses["image"] + 0 * output.alignment.distances.mean()
         return losses
 
 

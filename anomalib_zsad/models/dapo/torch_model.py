@@ -182,7 +182,9 @@ class DAPOModel(MethodModel):
             self.text = None  # here and not in train(), which Lightning passes by after a validation
             return self._speak()
         if self.text is None:
-            with torch.inference_mode(mode=False), torch.no_grad():  # kept beyond the caller's mode
+            device = self.vision_tokens.device.type
+            # Kept beyond the caller's mode, and its precision.
+            with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
                 self.text = self._speak()
         return self.text
 
@@ -207,6 +209,8 @@ class DAPOModel(MethodModel):
             dice = _dice(normal, 1 - target) + _dice(1 - normal, target)
             losses["focal"] = self.config.local_weight * focal
             losses["dice"] = self.config.local_weight * dice
+        else:  # training on several devices waits for the gradients of the adapters
+            losses["image"] = losses["image"] + 0 * output.normal_maps.mean()
         return losses
 
 

@@ -367,4 +367,6 @@ def test_defaults_are_the_released_sizes():
 
 
 def test_no_deep_tokens(images):
-    assert torch.isfinite(build(deep_layers=0)(images[:1]).pred_score).all()
+    model = build(deep_layers=0)
+    assert torch.isfinite(model(images[:1]).pred_score).all()
+    assert [name for name, value in model.named_parameters() if not value.requires_grad] == ["deep_tokens"]

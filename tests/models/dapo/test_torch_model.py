@@ -106,6 +106,16 @@ def test_kept_text_is_forgotten_when_it_is_out_of_date() -> None:
     model.predict(images()).pred_score.sum().backward()  # text kept in one mode serves the other
 
 
+def test_kept_text_has_the_precision_of_the_weights() -> None:
+    model = build().eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(images())
+    assert model.text.dtype == torch.float32
+    plain = build().eval()
+    with torch.no_grad():
+        assert torch.equal(model(images()).pred_score, plain(images()).pred_score)
+
+
 # ---- outputs -------------------------------------------------------------------------------------------------------
 
 
