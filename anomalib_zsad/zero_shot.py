@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -389,13 +390,18 @@ class ZeroShotMixin(ZeroShotExport):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another method, or one that was trained on another CLIP."""
+        """Refuse a checkpoint of another method, of other sizes, or one that was trained on another CLIP.
+
+        Raises:
+            AdapterError: Saying what the checkpoint is of, and how to get a model that it fits.
+        """
         super().on_load_checkpoint(checkpoint)
         facts = checkpoint.get("anomalib_zsad")
         if facts is None or facts["method"] != type(self).__name__:
             owner = (facts or {}).get("method", "another model")
             msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
             raise AdapterError(msg)
+        self._check_sizes(checkpoint.get("hyper_parameters", {}))
         self.zero_shot = facts["zero_shot"]
         self._expected_clip, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:
@@ -403,6 +409,21 @@ class ZeroShotMixin(ZeroShotExport):
         trainer = self._trainer  # none when only the model is wanted
         if "random" in facts and trainer and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1:
             restore_random_states(facts["random"])
+
+    def _check_sizes(self, trained: Mapping[str, Any]) -> None:
+        """Compare what shapes the learned tensors: some of it, such as ``top_k``, their shapes do not tell."""
+        given = self.config.model_dump(include=set(self.config.fixed_by_adapter | {"image_size"}))
+        different = [name for name, value in given.items() if trained.get(name, value) != value]
+        if different:
+            there, here = (", ".join(f"{name}={of[name]!r}" for name in different) for of in (trained, given))
+            options = " ".join(f"--model.{name} {_as_option(trained[name])}" for name in different)
+            msg = f"The checkpoint was trained with {there}, but the model has {here}. Give it the former: {options}"
+            raise AdapterError(msg)
+
+
+def _as_option(value: Any) -> str:
+    """A value of a config as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _halved(state: Mapping[str, Any]) -> dict[str, Any]:

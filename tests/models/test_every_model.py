@@ -223,6 +223,29 @@ def test_checkpoint_is_small_and_complete(trained) -> None:
     broken.unlink()
 
 
+OTHER_SIZES = {
+    "BayesPFL": ("layers", [1, 2, 3, 4], "[2,4,6,8]"),
+    "CoPS": ("half_tokens", False, "true"),
+    "DAPO": ("layers", [1, 2, 3, 4], "[2,4,6,8]"),
+    "PromptAD": ("interaction", False, "true"),
+    "PromptMoE": ("top_k", 2, "4"),
+}
+
+
+def test_a_checkpoint_of_other_sizes_is_refused_with_the_fix(trained, auxiliary, tmp_path) -> None:
+    name, model, _ = trained
+    option, value, wanted = OTHER_SIZES[name]
+    other = build(name, image_size=56, visualizer=False, **{option: value})
+    with pytest.raises(AdapterError) as error:
+        Engine(default_root_dir=tmp_path, **QUIET).test(other, datamodule=auxiliary, ckpt_path=saved(trained, "*.ckpt"))
+    assert str(error.value) == (
+        f"The checkpoint was trained with image_size=112, {option}={getattr(model.config, option)!r}, but the model "
+        f"has image_size=56, {option}={value!r}. Give it the former: --model.image_size 112 --model.{option} {wanted}"
+    )
+    smaller = type(model).load_from_checkpoint(saved(trained, "*.ckpt"), image_size=56)
+    assert smaller.config.image_size == 56  # what is said here counts as the checkpoint's own
+
+
 def _moments(checkpoint: dict) -> list[dict]:
     return [state for optimizer in checkpoint["optimizer_states"] for state in optimizer["state"].values()]
 

@@ -15,6 +15,7 @@ from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch.trainer.states import TrainerFn
 from pandas import DataFrame
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -151,6 +152,14 @@ class DAPO(ZeroShotMixin, AnomalibModule):
                 self.defect_types = list(found)
         self._type_ids = {key: self._number(word) for key, word in words.items()}
         logger.info("Training on the defect types: %s.", ", ".join(self.defect_types))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the words of the training, if they came from its data."""
+        super().on_load_checkpoint(checkpoint)
+        words = checkpoint.get("hyper_parameters", {}).get("defect_types")
+        resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING  # setup() has read the data
+        if words and self._words_from_data and not resumes:
+            self.defect_types = words
 
     def _number(self, word: str | None) -> int:
         """Number of a defect word, counted from 1; 0 if the kind is unknown."""

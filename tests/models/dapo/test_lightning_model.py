@@ -90,6 +90,16 @@ def test_the_folders_become_the_words_and_travel_with_the_adapter(trained) -> No
     assert loaded.defect_types == ["crack", "oil"]
 
 
+def test_a_checkpoint_brings_the_words_of_its_data_but_not_over_given_ones(trained, plates, tmp_path) -> None:
+    checkpoint = next(trained[1].rglob("*.ckpt"))
+    for options, words in (({}, ["crack", "oil"]), ({"defect_types": ["dent"]}, ["dent"])):
+        model = DAPO(**SMALL, visualizer=False, **options)
+        engine = Engine(default_root_dir=tmp_path, limit_test_batches=1, **QUIET)
+        engine.test(model, datamodule=data(plates), ckpt_path=checkpoint)
+        assert model.defect_types == model.config.defect_types == words
+        assert model.model.text_features().shape[0] == 1 + len(words)
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
