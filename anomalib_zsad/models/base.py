@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,8 @@ from anomalib_zsad.clip.vision import VisionOutput
 
 if TYPE_CHECKING:
     from anomalib_zsad.feature_cache import FeatureCache
+
+logger = logging.getLogger(__name__)
 
 AnyClass = TypeVar("AnyClass", bound=type)
 
@@ -112,19 +115,23 @@ class MethodConfig(BaseModel):
                 is named with the allowed values.
         """
         values = dict(arguments)
+        replaced = []
         for name, trained in (adapter or {}).items():
             if name in cls.never_from_adapter:
                 continue
             default = cls.model_fields[name].default
             given = values.get(name, default)
-            if given is None or given == default:
+            if given == default:
                 values[name] = trained
+                replaced += [f"{name}={trained!r}"] if default is not None and trained != default else []
             elif name in cls.fixed_by_adapter and given != trained:
                 msg = (
                     f"The adapter was trained with {name}={trained!r}, but {name}={given!r} was asked for. "
                     f"Leave {name} out to use the adapter's, or train an adapter with {name}={given!r}."
                 )
                 raise ValueError(msg)
+        if replaced:
+            logger.info("The adapter's values stand for the defaults of the same name: %s.", ", ".join(replaced))
         values["backbone"] = values.get("backbone") or cls.default_backbone
         values["image_size"] = values.get("image_size") or cls.default_image_size
         try:
