@@ -26,6 +26,7 @@ from anomalib.deploy import CompressionType
 from anomalib_zsad.calibration import CalibratedPostProcessor
 from anomalib_zsad.clip.digest import sha256_of_tensors
 from anomalib_zsad.data.auxiliary import use_auxiliary_data
+from anomalib_zsad.data.words import OBJECT
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -56,11 +57,13 @@ class ZeroShotExport(Base):
     def to_torch(self, export_root: str | Path, *args, **kwargs) -> Path:
         """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""
         self.configure_model()
+        self._tell_words()
         return _written_whole(export_root, lambda folder: super(ZeroShotExport, self).to_torch(folder, *args, **kwargs))
 
     def to_onnx(self, export_root: str | Path, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX; ``to_openvino`` starts here, too."""
         self.configure_model()
+        self._tell_words()
         kwargs.setdefault("opset_version", 18)
 
         def export(folder: Path) -> Path:
@@ -70,6 +73,10 @@ class ZeroShotExport(Base):
 
         with _quiet("onnx_ir", "onnxscript"):  # a thousand lines of INFO otherwise
             return _written_whole(export_root, export)
+
+    def _tell_words(self) -> None:
+        if getattr(self.config, "class_name", "") is None:  # in Lightning the data may have words
+            logger.warning("The exported prompts say %r; give --model.class_name for another word.", OBJECT)
 
     def to_openvino(  # type: ignore[override]
         self,

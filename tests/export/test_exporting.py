@@ -92,6 +92,19 @@ def test_a_class_word_is_among_the_facts(name: str) -> None:
     assert (facts["method"], facts["class_name"], facts["defect_types"]) == (name, "tile", [])
 
 
+@pytest.mark.parametrize("name", ["BayesPFL", "PromptAD", "PromptMoE"])
+def test_an_export_without_a_class_word_says_which_one_it_has(name: str, tmp_path: Path, caplog) -> None:
+    options = {"backbone": "tiny-random", "image_size": 56, "visualizer": False}
+    for word, told in ((None, 2), ("tile", 0)):
+        exported = get_model(name, class_name=word, **options)
+        with caplog.at_level("WARNING", "anomalib_zsad.exporting"):
+            exported.to_torch(tmp_path)
+            exported.to_onnx(tmp_path)
+        messages = [record.getMessage() for record in caplog.records if record.name == "anomalib_zsad.exporting"]
+        assert messages == ["The exported prompts say 'object'; give --model.class_name for another word."] * told
+        caplog.clear()
+
+
 def test_compressed_files_are_smaller(files) -> None:
     sizes = {key: path.with_suffix(".bin").stat().st_size for key, path in files.items() if key != "onnx"}
     assert sizes[CompressionType.FP16] < 0.55 * sizes[None]
