@@ -168,7 +168,8 @@ class ZeroShotMixin(ZeroShotExport):
         if self.config.class_name is not None:
             return {"class_words": self.config.class_name}
         datamodule = getattr(self._trainer, "datamodule", None)
-        return {"class_words": getattr(datamodule, "word_style", "folder")}
+        style = getattr(datamodule, "class_words", "folder")
+        return {"class_words": getattr(datamodule, "word_style", style)}
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
 
@@ -402,6 +403,8 @@ class ZeroShotMixin(ZeroShotExport):
             msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
             raise AdapterError(msg)
         self._check_sizes(checkpoint.get("hyper_parameters", {}))
+        if isinstance(self.pre_processor, ClipPreProcessor):  # load_from_checkpoint() may have been given another size
+            self.pre_processor.transform = ClipPreProcessor(self.config.image_size or 0).transform
         self.zero_shot = facts["zero_shot"]
         self._expected_clip, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:

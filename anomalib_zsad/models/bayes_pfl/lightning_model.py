@@ -164,6 +164,12 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         categories = getattr(batch, "category", None) or common
         return {"class_names": list(map(self._official_word, categories, words["class_names"]))}
 
+    def _described_words(self) -> dict[str, str]:
+        words = super()._described_words()
+        if self.config.rules == "deployable" or self.config.class_name is not None:
+            return words
+        return {"class_words": words["class_words"].replace("folder", "bayes_pfl")}
+
     def _official_word(self, category: str | None, given: str) -> str:
         name = getattr(self.trainer.datamodule, "name", "")
         data_set = self._sets.get(category or "", name)

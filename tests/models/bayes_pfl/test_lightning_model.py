@@ -73,6 +73,7 @@ def test_official_rules_speak_the_published_words(adapter: Path, hospital_and_fa
         "01": {"metal1"},
         "02": {"plank"},
     }
+    assert model.describe()["class_words"] == "bayes_pfl, some replaced"
     for row in model.evaluator.report.rows:
         labels, text, maps = map(np.array, zip(*seen.found[row.name], strict=True))
         if row.name in {"head_ct", "BrainMRI/brain_mri", "Br35H/brain_mri"}:  # scored by the text alone
@@ -86,6 +87,12 @@ def test_official_rules_know_the_set_of_a_plain_datamodule(adapter, hospital_and
     data = HeadCT(hospital_and_factory / "HeadCT", num_workers=0)
     Engine(default_root_dir=tmp_path, callbacks=[seen], logger=False, **QUIET).test(model, datamodule=data)
     assert seen.words == {"head_ct": {"head ct"}}
+    assert model.describe()["class_words"] == "bayes_pfl"
+    data = HeadCT(hospital_and_factory / "HeadCT", class_words="object", num_workers=0)
+    seen = Collect()
+    Engine(default_root_dir=tmp_path, callbacks=[seen], logger=False, **QUIET).test(model, datamodule=data)
+    assert seen.words == {"head_ct": {"object"}}
+    assert model.describe()["class_words"] == "object"
 
 
 def test_an_extra_map_under_official_rules(adapter: Path, parts: dict[str, dict], tmp_path: Path) -> None:
