@@ -64,6 +64,7 @@ def hold_out(samples: DataFrame, ratio: float, seed: int = 0) -> tuple[list[int]
     """Split rows in two, stratified by class and label.
 
     Of every stratum with two or more images at least one is held out and at least one is kept; a single image is kept.
+    Where no class has two images of a label, the labels alone are the strata.
 
     Args:
         samples (DataFrame): Columns ``dataset``, ``category`` and ``label_index``.
@@ -73,18 +74,19 @@ def hold_out(samples: DataFrame, ratio: float, seed: int = 0) -> tuple[list[int]
     Returns:
         tuple[list[int], list[int]]: Row numbers kept and held out, ascending.
     """
-    kept: list[int] = []
     held: list[int] = []
-    for key, rows in _groups(samples, ["dataset", "category", "label_index"]):
-        shuffled = _generator(seed, "hold out", *key).permutation(rows).tolist()
-        count = min(max(1, round(ratio * len(rows))), len(rows) - 1)
-        held += shuffled[:count]
-        kept += shuffled[count:]
-    return sorted(kept), sorted(held)
+    for columns in (["dataset", "category", "label_index"], ["label_index"]):
+        for key, rows in _groups(samples, columns):
+            shuffled = _generator(seed, "hold out", *key).permutation(rows).tolist()
+            held += shuffled[: min(max(1, round(ratio * len(rows))), len(rows) - 1)]
+        if held:
+            break
+    return sorted({*range(len(samples))} - {*held}), sorted(held)
 
 
 def _groups(samples: DataFrame, columns: list[str]) -> list[tuple[tuple, np.ndarray]]:
-    return sorted(samples.groupby(columns, sort=False).indices.items())
+    found = samples.groupby(columns, sort=False).indices.items()
+    return sorted((key if isinstance(key, tuple) else (key,), rows) for key, rows in found)
 
 
 def _generator(seed: int, *key: object) -> np.random.Generator:

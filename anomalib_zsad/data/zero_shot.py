@@ -254,8 +254,8 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
             kept, held = hold_out(data.samples, self.calibration_ratio, self.seed)
             self._require(
                 bool(held),
-                "No image is left to calibrate on: one of two images of a class and label is held out, and nowhere are "
-                "there two. Allow at least 3 with max_images_per_class.",
+                f"No image is left to calibrate on: of {len(data.samples)} images of the source no two are normal, "
+                "and no two anomalous. Give more.",
             )
             self.train_data, self.val_data = data.subsample(kept), data.subsample(held)
 

@@ -468,11 +468,15 @@ def test_a_style_of_words_is_that_of_each_data_set_where_two_share_a_class():
         assert data.target_words == dict(zip(names, words, strict=True))
 
 
-@pytest.mark.parametrize(("most", "missing"), [(1, "no normal images after its limits"), (2, "left to calibrate on")])
-def test_limits_that_leave_too_little_are_refused(most, missing):
+def test_limits_that_leave_too_little_are_refused():
     source = SyntheticSurfaces(image_size=48, test_classes="seen", test_images=96)
-    with pytest.raises(ValueError, match=missing):
-        zero_shot(source=source, max_images_per_class=most).setup("fit")
-    enough = zero_shot(source=source, max_images_per_class=3)
-    enough.setup("fit")
-    assert len(enough.val_data) > 0
+    with pytest.raises(ValueError, match="no normal images after its limits"):
+        zero_shot(source=source, max_images_per_class=1).setup("fit")
+    for most in (2, 3):
+        enough = zero_shot(source=source, max_images_per_class=most)
+        enough.setup("fit")
+        assert set(enough.val_data.samples.label_index) == {0, 1}
+        assert len(enough.val_data) + len(enough.train_data) == most * enough.train_data.samples.category.nunique()
+    one_class = zero_shot(source=source, source_categories=["wood"], max_images_per_class=2)
+    with pytest.raises(ValueError, match="of 2 images of the source no two are normal"):
+        one_class.setup("fit")
