@@ -62,7 +62,22 @@ def class_word_of(data_set: str, category: str, style: str = "folder") -> str:
     """
     if check_style(style) == "object":
         return OBJECT
-    return _table().get((data_set, category), {}).get(style) or category_word(category)
+    return published_word(data_set, category, style) or category_word(category)
+
+
+def published_word(data_set: str, category: str, paper: str) -> str | None:
+    """Return a paper's word for a class; ``None`` if it has none of its own.
+
+    Args:
+        data_set (str): Name of its datamodule, such as ``"BTech"``.
+        category (str): The class as the data set spells it.
+        paper (str): One of :data:`PAPERS`.
+
+    Example:
+        >>> published_word("BTech", "01", "bayes_pfl"), published_word("BTech", "01", "filo")
+        ('metal1', None)
+    """
+    return _table().get((data_set, category), {}).get(paper) or None
 
 
 def class_words(data_set: str, style: str) -> dict[str, str]:

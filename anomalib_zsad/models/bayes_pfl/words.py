@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from anomalib_zsad.data import word_styles
+from anomalib_zsad.data.word_styles import published_word
 from anomalib_zsad.data.words import category_word
 from anomalib_zsad.functional import minmax
 
@@ -59,8 +59,7 @@ def official_word(data_set: str, category: str, given: str) -> str:
     """
     if given != category_word(category):
         return given
-    known = word_styles._table()  # noqa: SLF001 - its public reader cleans the names that it does not know
-    return known.get((data_set, category), {}).get("bayes_pfl") or category
+    return published_word(data_set, category, "bayes_pfl") or category
 
 
 def official_scores(text: Tensor, maps: Tensor) -> Tensor:
