@@ -17,10 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     train = verbs.add_parser("train", help="train; goes on where an earlier run stopped")
     train.add_argument("folder", type=Path, help="gets log.jsonl, state.pt and, in the end, clip.safetensors")
-    train.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    train.add_argument(
+        "--steps", type=int, help="optimiser steps that the schedule is stretched to (default: the recipe's)"
+    )
     train.add_argument("--seed", type=int, help="of weights, pictures and sentences (default: the recipe's)")
     train.add_argument("--until", type=int, help="stop before this step; the schedule stays the same")
     train.add_argument("--workers", type=int, default=1, help="processes that draw pictures (default: %(default)s)")
+    train.add_argument(
+        "--threads", type=int, default=1, help="parts of a step seen side by side (default: %(default)s)"
+    )
     train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     train.set_defaults(run=_train)
 
@@ -43,9 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     from anomalib_zsad.pretraining.recipe import Recipe, train, write_backbone
 
-    given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
-    recipe = Recipe(**given)
-    pupil = train(recipe, options.folder, until=options.until, workers=options.workers, device=options.device)
+    recipe = Recipe() if options.seed is None else Recipe(seed=options.seed)
+    recipe = recipe if options.steps is None else recipe.lasting(options.steps)
+    pupil = train(
+        recipe,
+        options.folder,
+        until=options.until,
+        workers=options.workers,
+        threads=options.threads,
+        device=options.device,
+    )
     print(write_backbone(pupil, recipe, options.folder / "clip.safetensors"))
 
 

@@ -14,9 +14,10 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -44,36 +45,51 @@ COVERED, CLEAR = 0.08, 0.0
 """A patch is faulty from this share of defective pixels on, flawless up to that one, and not asked in between."""
 
 
+FEATURE_LENGTH = 0.4
+"""Root mean square of the numbers in an image feature, of the order of OpenAI's. Similarities do not depend on it."""
+SCHEDULE = ((0, 0.01), (99, 1.0), (1750, 1.0), (5250, 0.09), (5350, 0.6), (11500, 0.0))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that determines the weights.
 
     Attributes:
         seed (int): Of the initial weights, the pictures and the sentences.
-        steps (int): Optimiser steps.
         batch (int): Views in a step.
-        small (int): Side of a view in pixels, four steps out of five.
+        small (int): Side of a piece of a picture in pixels.
         learning_rate (float): Of Adam; the matrices of the blocks take it times ``muon``.
         muon (float): 0 for Adam everywhere.
-        warmup (int): Steps to the full learning rate.
-        cooldown (float): Share of the steps, at the end, in which it falls to 0.
         weight_decay (float): Of all matrices.
+        schedule (tuple[tuple[int, float], ...]): Steps and the share of the learning rate there; straight in between.
     """
 
     seed: int = 7
-    steps: int = 5600
     batch: int = 64
     small: int = 112
     learning_rate: float = 1.2e-3
     muon: float = 3.0
-    warmup: int = 100
-    cooldown: float = 0.6875
     weight_decay: float = 0.05
+    schedule: tuple[tuple[int, float], ...] = SCHEDULE
+
+    def __post_init__(self) -> None:
+        """Lists, as in JSON, will do."""
+        object.__setattr__(self, "schedule", tuple((int(step), float(share)) for step, share in self.schedule))
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return self.schedule[-1][0]
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate."""
-        falling = (self.steps - step) / max(1.0, self.cooldown * self.steps)
-        return min(1.0, (step + 1) / self.warmup, falling)
+        steps, shares = zip(*self.schedule, strict=True)
+        return float(np.interp(step, steps, shares))
+
+    def lasting(self, steps: int) -> Recipe:
+        """The same schedule, stretched to ``steps``."""
+        knots = [(round(step * steps / self.steps), share) for step, share in self.schedule]
+        return replace(self, schedule=tuple(knots))
 
 
 class Sentences(NamedTuple):
@@ -126,7 +142,7 @@ class Pupil(nn.Module):
             self.class_head = nn.Linear(SIZES.vision.width, len(SEEN_CLASSES))
             self.kind_head = nn.Linear(SIZES.vision.width, 1 + len(SEEN_DEFECTS))
 
-    def see(self, images: Tensor, *, value_path: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def see(self, images: Tensor, *, value_path: bool = False) -> tuple[Tensor, ...]:
         """Class token ``(B, D)`` and tapped patch tokens ``(B, L, D)`` of pictures of any size, uint8."""
         mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) * 255 for v in (CLIP_MEAN, CLIP_STD))
         side = images.shape[-1]
@@ -134,19 +150,20 @@ class Pupil(nn.Module):
             tower = VisionTower(SIZES, "gelu", side)
         weights = dict(self.visual.named_parameters())
         positions = resample_positions(weights["positional_embedding"], tower.grid, "bicubic_antialias")
-        return functional_call(
+        cls, taps = functional_call(
             tower,
             weights | {"positional_embedding": positions},
             ((images.float() - mean) / std,),
             {"taps": TAPS, "value_path_from": VALUE_PATH_FROM if value_path else None},
         )
+        return cls, *taps
 
     def forward(
-        self, views: Views, sentences: Sentences, ids: Tensor, ends: list[int], *, value_path: bool
+        self, seen: tuple[Tensor, ...], views: Views, sentences: Sentences, ids: Tensor, ends: list[int]
     ) -> dict[str, Tensor]:
-        """The terms of the loss."""
+        """The terms of the loss, from what :meth:`see` saw: the class token, then the taps."""
         device = self.logit_scale.device
-        cls, taps = self.see(views.images.to(device), value_path=value_path)
+        cls, *taps = seen
         texts = self.text(self.text.embed(ids.to(device)), ends)
         scale = self.logit_scale.exp().clamp(max=100)
         cls, last = cls.float(), taps[-1].float()
@@ -245,7 +262,15 @@ def optimizers(pupil: Pupil, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return found
 
 
-def train(recipe: Recipe, folder: Path, *, until: int | None = None, workers: int = 1, device: str = "cpu") -> Pupil:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    until: int | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Pupil:
     """Train, from the last saved step if there is one in ``folder``.
 
     Args:
@@ -253,6 +278,7 @@ def train(recipe: Recipe, folder: Path, *, until: int | None = None, workers: in
         folder (Path): Gets ``log.jsonl``, one line for each step, and ``state.pt``.
         until (int | None): Stop before this step; the schedule stays that of ``recipe``.
         workers (int): Processes that draw pictures.
+        threads (int): Parts of a step's pictures that the image tower sees side by side.
         device (str): Where to train.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,7 +294,7 @@ def train(recipe: Recipe, folder: Path, *, until: int | None = None, workers: in
     with log.open("a", encoding="utf-8") as lines:
         steps = _draw(recipe, range(start, end), workers)
         for step, views in track(steps, "Training", total=end - start):
-            losses = advance(pupil, tools, recipe, vocabulary, step, views)
+            losses = advance(pupil, tools, recipe, vocabulary, step, views, threads)
             record = {"step": step, **losses, "seconds": round(time.monotonic() - began, 1)}
             print(json.dumps(record), file=lines, flush=True)
             if (step + 1) % 250 == 0 or step + 1 == end:
@@ -277,20 +303,40 @@ def train(recipe: Recipe, folder: Path, *, until: int | None = None, workers: in
 
 
 def advance(
-    pupil: Pupil, tools: list[torch.optim.Optimizer], recipe: Recipe, vocabulary: Vocabulary, step: int, views: Views
+    pupil: Pupil,
+    tools: list[torch.optim.Optimizer],
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    step: int,
+    views: Views,
+    threads: int = 1,
 ) -> dict[str, float]:
-    """One step; returns the terms of its loss."""
+    """One step; returns the terms of its loss.
+
+    The image tower sees ``threads`` parts of the pictures side by side. The loss is that of all of them together: its
+    gradient by what the tower saw is handed back to each part.
+    """
     sentences = write(views, recipe, step)
     ids, ends = vocabulary.encode(sentences.texts)
     for tool in tools:
         for group in tool.param_groups:
             group["lr"] = group["full"] * recipe.rate(step)
-    device = pupil.logit_scale.device.type
-    with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # the fused kernel is slower here
-        terms = pupil(views, sentences, ids, ends, value_path=step % 4 == 1)
-    counted = [name for name in terms if name not in FROM_STAGE_TWO or step >= STAGE_TWO]
-    total = torch.stack([WEIGHTS[name] * terms[name] for name in counted]).sum()
-    total.backward()
+    device = pupil.logit_scale.device
+
+    def see(images: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(device.type, torch.bfloat16):  # of this thread alone
+            return pupil.see(images.to(device), value_path=step % 4 == 1)
+
+    with ThreadPoolExecutor(threads) as pool, sdpa_kernel(SDPBackend.MATH):  # the fused kernel is slower here
+        parts = list(pool.map(see, views.images.chunk(threads)))
+        seen = [torch.cat([token.detach() for token in tokens]).requires_grad_() for tokens in zip(*parts, strict=True)]
+        with torch.autocast(device.type, torch.bfloat16):
+            terms = pupil(seen, views, sentences, ids, ends)
+        counted = [name for name in terms if name not in FROM_STAGE_TWO or step >= STAGE_TWO]
+        total = torch.stack([WEIGHTS[name] * terms[name] for name in counted]).sum()
+        total.backward()
+        gradients = zip(*(cast("Tensor", tokens.grad).chunk(threads) for tokens in seen), strict=True)
+        list(pool.map(torch.autograd.backward, parts, gradients))
     nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
     for tool in tools:
         tool.step()
@@ -303,9 +349,12 @@ def advance(
 
 
 def _draw(recipe: Recipe, steps: range, workers: int) -> Iterator[tuple[int, Views]]:
-    views = ViewsOfSteps(SIZES.vision.image_size, recipe.small, SIZES.vision.patch_size, recipe.batch, recipe.seed)
-    loader: DataLoader = DataLoader(views, batch_size=None, sampler=steps, num_workers=workers)
+    loader: DataLoader = DataLoader(_views(recipe), batch_size=None, sampler=steps, num_workers=workers)
     yield from zip(steps, loader, strict=True)
+
+
+def _views(recipe: Recipe) -> ViewsOfSteps:
+    return ViewsOfSteps(SIZES.vision.image_size, recipe.small, SIZES.vision.patch_size, recipe.batch, recipe.seed)
 
 
 def _save(folder: Path, recipe: Recipe, pupil: Pupil, tools: list[torch.optim.Optimizer], step: int) -> None:
@@ -324,7 +373,7 @@ def _resume(folder: Path, recipe: Recipe, pupil: Pupil, tools: list[torch.optim.
     if not path.exists():
         return 0
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    if state["recipe"] | {"steps": 0, "cooldown": 0} != asdict(recipe) | {"steps": 0, "cooldown": 0}:
+    if state["recipe"] | {"schedule": ()} != asdict(recipe) | {"schedule": ()}:
         msg = f"{path} was trained by another recipe ({state['recipe']}); choose another folder."
         raise ValueError(msg)
     pupil.load_state_dict(state["pupil"])
@@ -336,8 +385,11 @@ def _resume(folder: Path, recipe: Recipe, pupil: Pupil, tools: list[torch.optim.
 def write_backbone(pupil: Pupil, recipe: Recipe, path: Path) -> Path:
     """Write the towers, without the heads, as a compact ``.safetensors`` file that ``--model.pretrained`` reads."""
     heads = ("class_head.", "kind_head.")
-    towers = {name.removeprefix("text."): value for name, value in pupil.state_dict().items()}
+    towers = {name.removeprefix("text."): value.cpu() for name, value in pupil.state_dict().items()}
     kept = reduced({name: value for name, value in towers.items() if not name.startswith(heads)})
+    with torch.no_grad():
+        cls, *_ = pupil.see(_views(recipe)[0].images.to(pupil.logit_scale.device))
+    kept["visual.proj"] *= FEATURE_LENGTH / (cls.cpu() @ kept["visual.proj"]).square().mean().sqrt()
     ids = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS)).ids
     save_file(compact(kept, ids), path, {"activation": "gelu", "recipe": json.dumps(asdict(recipe))})
     return path

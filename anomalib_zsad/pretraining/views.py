@@ -29,7 +29,10 @@ STAGE_TWO = 1000
 """From this step on, pictures are also stretched and noisy."""
 EASY_STEPS = 1500
 """Steps in which the difficulty of the pictures grows from 0.2 to 0.9 at most."""
-FULL_EVERY = 5
+STAGE_THREE = 5250
+"""From this step on, more pictures are whole ones."""
+SCALES_LATE = ((0.5, 0.5), (0.7, 0.75), (1.0, 1.0))
+FULL_EVERY, FULL_EVERY_LATE = 5, 2
 """Every so many steps, whole pictures at native size."""
 
 
@@ -71,7 +74,8 @@ class ViewsOfSteps(Dataset):
         """Draw the views of a step."""
         if torch.utils.data.get_worker_info() is not None:
             cv2.setNumThreads(0)
-        full = step % FULL_EVERY == FULL_EVERY - 1
+        every, scales = (FULL_EVERY, SCALES) if step < STAGE_THREE else (FULL_EVERY_LATE, SCALES_LATE)
+        full = step % every == every - 1
         side = self.native if full else self.small
         count = max(2, round(self.batch * (self.small / self.native) ** 2)) if full else self.batch
         hardest = 0.2 + 0.7 * min(1.0, step / EASY_STEPS)
@@ -82,7 +86,7 @@ class ViewsOfSteps(Dataset):
             kinds = [kind for kind in CLASSES[name].defects if kind in SEEN_DEFECTS]
             kind = dice.pick(kinds)
             luck = dice()
-            share = 1.0 if full else next(share for limit, share in SCALES if luck < limit)
+            share = 1.0 if full else next(share for limit, share in scales if luck < limit)
             size = max(side, round(self.native * share))
             pair = render_pair(
                 name, kind, seed=self.seed, stream=STREAM, index=step * self.batch + number, size=size,

@@ -5,7 +5,6 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from anomalib_zsad.pretraining.recipe import SIZES, Pupil, Recipe, advance, opti
 from anomalib_zsad.pretraining.texts import Vocabulary, all_sentences
 from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, ViewsOfSteps
 
-FILE = BUNDLED["surfaces-tiny", "v1"]
+FILE = BUNDLED["surfaces-tiny", "v2"]
 CARD = (FILE.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,10 +30,10 @@ def test_it_is_small_and_the_one_of_the_card():
     with safe_open(FILE, "pt") as file:
         recipe = Recipe(**json.loads(file.metadata()["recipe"]))
     assert recipe == Recipe(), "the recipe in the package made the weights in the package"
-    stopped = int(re.search(r"--until (\d+)", CARD)[1])
+    assert f"{recipe.steps:,} steps" in CARD
     with (FILE.parent / "losses.csv").open(encoding="utf-8") as file:
         last = int(list(csv.DictReader(file))[-1]["step"])
-    assert last < stopped <= last + 25
+    assert last < recipe.steps <= last + 25
 
 
 def test_it_is_the_default_of_its_backbone_and_named_everywhere(monkeypatch):
@@ -44,9 +43,9 @@ def test_it_is_the_default_of_its_backbone_and_named_everywhere(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", refuse)
     weights = read_weights("surfaces-tiny")
     assert weights.file == FILE
-    assert pretrained_tags("surfaces-tiny")["v1"].activation == weights.activation == "gelu"
-    assert load_clip("surfaces-tiny").name == "surfaces-tiny/v1"
-    with pytest.raises(ValueError, match=r"no weights 'v9' for surfaces-tiny\. There are v1"):
+    assert pretrained_tags("surfaces-tiny")["v2"].activation == weights.activation == "gelu"
+    assert load_clip("surfaces-tiny").name == "surfaces-tiny/v2"
+    with pytest.raises(ValueError, match=r"no weights 'v9' for surfaces-tiny\. There are v2"):
         read_weights("surfaces-tiny", "v9")
 
 

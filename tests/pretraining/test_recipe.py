@@ -4,6 +4,7 @@
 """The recipe of the small CLIP."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +14,13 @@ import torch.nn.functional as F  # noqa: N812
 
 from anomalib_zsad.clip.weights import OWN, load_clip
 from anomalib_zsad.pretraining.recipe import (
+    FEATURE_LENGTH,
     SIZES,
     Pupil,
     Recipe,
     _balanced,
     _contrast,
+    advance,
     dct_patches,
     reduced,
     train,
@@ -27,7 +30,7 @@ from anomalib_zsad.pretraining.recipe import (
 from anomalib_zsad.pretraining.texts import Vocabulary, all_sentences
 from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, ViewsOfSteps
 
-SMALL = Recipe(batch=8, steps=40, warmup=2)
+SMALL = Recipe(batch=8, schedule=((0, 0.5), (1, 1.0), (40, 0.0)))
 
 
 def losses(folder):
@@ -64,7 +67,7 @@ def test_what_is_written_is_what_was_trained(straight, tmp_path):
     clip = load_clip("surfaces-tiny", str(path))
     views = ViewsOfSteps(224, 112, 14, 8, 7)[4]
     with torch.no_grad():
-        cls, _ = pupil.see(views.images)
+        cls, *_ = pupil.see(views.images)
         mean, std = (
             torch.tensor([0.48145466, 0.4578275, 0.40821073]),
             torch.tensor([0.26862954, 0.26130258, 0.27577711]),
@@ -130,13 +133,47 @@ def test_the_patch_layer_starts_as_orthogonal_cosines():
     assert filters[0].std() == pytest.approx(0, abs=1e-7), "the first one is the mean"
 
 
-def test_learning_rate_rises_stays_and_falls():
-    recipe = Recipe(steps=100, warmup=10, cooldown=0.3)
+def test_learning_rate_is_straight_between_the_steps_of_its_schedule():
+    recipe = Recipe(schedule=[[0, 0.1], [9, 1], [70, 1], [100, 0]])
+    assert recipe.steps == 100
     rates = [recipe.rate(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[10:70] == [1.0] * 60
     assert rates[85] == pytest.approx(0.5)
     assert 0 < rates[99] < 0.05
+    assert recipe.lasting(200).schedule == ((0, 0.1), (18, 1.0), (140, 1.0), (200, 0.0))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("step", [0, 1, 4])  # pieces, pieces behind the value path, whole pictures
+def test_pictures_seen_side_by_side_train_as_those_seen_at_once(monkeypatch, threads, step):
+    monkeypatch.setattr("torch.autocast", lambda *_args: nullcontext())  # float32: rounding does not hide an error
+    vocabulary = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS))
+    views = ViewsOfSteps(224, 112, 14, 8 if step != 4 else 32, 7)[step]
+
+    def once(threads):
+        pupil = Pupil(vocabulary, 7)
+        tools = [torch.optim.SGD(pupil.parameters(), lr=0.0)]
+        tools[0].param_groups[0]["full"] = 1.0
+        losses = advance(pupil, tools, SMALL, vocabulary, step, views, threads)
+        return losses, pupil.state_dict()
+
+    (together, expected), (apart, found) = once(1), once(threads)
+    assert apart == pytest.approx(together, abs=2e-4)
+    start = Pupil(vocabulary, 7).state_dict()
+    for name, value in expected.items():
+        step_taken = (value - start[name]).norm()
+        assert (found[name] - value).norm() <= 1e-3 * step_taken + 1e-7, name
+    assert (expected["visual.conv1.weight"] - start["visual.conv1.weight"]).norm() > 0
+
+
+def test_image_features_are_as_long_as_they_are_meant_to_be(straight, tmp_path):
+    _, pupil = straight
+    clip = load_clip("surfaces-tiny", str(write_backbone(pupil, SMALL, tmp_path / "clip.safetensors")))
+    views = ViewsOfSteps(224, 112, 14, 8, 7)[0]
+    with torch.no_grad():
+        features = pupil.see(views.images)[0] @ clip.visual.proj
+    assert features.square().mean().sqrt().item() == pytest.approx(FEATURE_LENGTH, rel=1e-2)
 
 
 def test_seed_decides_the_first_weights():

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from anomalib_zsad.data.surfaces import render, render_pair
-from anomalib_zsad.pretraining.views import FULL_EVERY, SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, ViewsOfSteps
+from anomalib_zsad.pretraining.views import (
+    FULL_EVERY,
+    FULL_EVERY_LATE,
+    SEEN_CLASSES,
+    SEEN_DEFECTS,
+    STAGE_THREE,
+    STAGE_TWO,
+    ViewsOfSteps,
+)
 
 VIEWS = ViewsOfSteps(native=224, small=112, patch=14, batch=16, seed=3)
 
@@ -23,9 +31,10 @@ def test_a_step_is_a_function_of_its_number(step):
 
 
 def test_shapes_and_labels_agree():
-    for step in (2, FULL_EVERY - 1, STAGE_TWO + 2):
+    for step in (2, FULL_EVERY - 1, STAGE_TWO + 2, STAGE_THREE, STAGE_THREE + 1):
         views = VIEWS[step]
-        full = step % FULL_EVERY == FULL_EVERY - 1
+        every = FULL_EVERY if step < STAGE_THREE else FULL_EVERY_LATE
+        full = step % every == every - 1
         side, count = (224, 4) if full else (112, 16)
         assert views.images.shape == (count, 3, side, side)
         assert views.images.dtype == torch.uint8
