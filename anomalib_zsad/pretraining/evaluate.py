@@ -51,7 +51,7 @@ SMOOTHING = 4.0  # standard deviation in pixels, of every map
 TOP = 0.004  # share of a map's pixels whose mean is its score
 
 ARGUMENTS: dict[str, dict[str, object]] = {
-    "PromptMoE": {"warmup_epochs": 0.3, "learning_rate": 2e-3},
+    "PromptMoE": {"warmup_epochs": 0.3},
     "CoPS": {},
     "BayesPFL": {"epochs": 2, "first_stage_epochs": 1, "learning_rate": 2e-3},
     "DAPO": {},
@@ -59,7 +59,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 }
 """Methods with what differs from their recipes, which are made for more steps.
 
-The two rates are those of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on validation
+The rate of BayesPFL is that of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on validation
 pictures of seen classes; no class, defect or picture that is tested took part."""
 
 
