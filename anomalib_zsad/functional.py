@@ -100,13 +100,15 @@ def resize_bicubic(images: Tensor, size: int) -> Tensor:
 
 
 def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
-    """Weights ``(size, N)`` for a line of ``N`` pixels; ``line`` ``(..., N)`` only tells N, which stays symbolic."""
+    """Weights ``(size, N)`` for a line of ``N`` pixels; ``line`` ``(..., N)`` only tells N, which stays symbolic.
+
+    Pixel centres, times ``2 N size``, are whole numbers, so that distances are exact in float32 however they are summed.
+    """
     ones = torch.ones_like(line.reshape(-1, line.shape[-1])[0], dtype=torch.float32)
-    scale = ones.sum() / size
-    widen = scale.clamp(min=1.0)
-    source = ones.cumsum(0) - 0.5  # pixel centres
-    target = (torch.arange(size, dtype=torch.float32, device=line.device) + 0.5) * scale
-    x = ((source[None] - target[:, None]) / widen).abs()
+    count = ones.sum()
+    source = (2 * ones.cumsum(0) - 1) * size
+    target = (2 * torch.arange(size, dtype=torch.float32, device=line.device) + 1) * count
+    x = (source[None] - target[:, None]).abs() / (2 * count.clamp(min=size))
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
