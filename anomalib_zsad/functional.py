@@ -102,7 +102,7 @@ def resize_bicubic(images: Tensor, size: int) -> Tensor:
 def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
     """Weights ``(size, N)`` for a line of ``N`` pixels; ``line`` ``(..., N)`` only tells N, which stays symbolic.
 
-    Pixel centres, times ``2 N size``, are whole numbers, so that distances are exact in float32 however they are summed.
+    Pixel centres, times ``2 N size``, are whole numbers, so that distances are exact in float32, whatever computes them.
     """
     ones = torch.ones_like(line.reshape(-1, line.shape[-1])[0], dtype=torch.float32)
     count = ones.sum()
