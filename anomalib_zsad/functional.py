@@ -102,7 +102,7 @@ def resize_bicubic(images: Tensor, size: int) -> Tensor:
 def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
     """Weights ``(size, N)`` for a line of ``N`` pixels; ``line`` ``(..., N)`` only tells N, which stays symbolic.
 
-    Pixel centres, times ``2 N size``, are whole numbers, so that distances are exact in float32, whatever computes them.
+    Pixel centres, times ``2 N size``, are whole numbers: distances are exact in float32, whatever computes them.
     """
     ones = torch.ones_like(line.reshape(-1, line.shape[-1])[0], dtype=torch.float32)
     count = ones.sum()
@@ -110,7 +110,7 @@ def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
     target = (2 * torch.arange(size, dtype=torch.float32, device=line.device) + 1) * count
     x = (source[None] - target[:, None]).abs() / (2 * count.clamp(min=size))
     near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    far = -0.5 * (x - 1) * (x - 2) ** 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
     return (weights / weights.sum(dim=1, keepdim=True)).to(line.dtype)
 

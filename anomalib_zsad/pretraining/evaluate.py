@@ -59,8 +59,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 }
 """Methods with what differs from their recipes, which are made for more steps.
 
-The rate of BayesPFL is that of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on validation
-pictures of seen classes; no class, defect or picture that is tested took part."""
+The rate of BayesPFL is that of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on
+validation pictures of seen classes; no class, defect or picture that is tested took part."""
 
 
 class Batch(NamedTuple):
