@@ -223,6 +223,10 @@ class MetaJson(FieldDataModule):
         """Whether the file names any mask."""
         return any(entry.masks for entry in self._everything())
 
+    def folders_of(self, category: str) -> set[Path]:
+        """Folders with images of a class: they tell it from a class of the same name in another index of this root."""
+        return {entry.image.parent.resolve() for entry in self._everything() if entry.category == category}
+
     def entries(self) -> list[Entry]:
         """List the images of the classes asked for.
 

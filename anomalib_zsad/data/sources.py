@@ -84,13 +84,21 @@ class OneClass:
 
     def same_objects(self, other: OneClass) -> bool:
         """Whether both are the same category of the same data set, in whichever split."""
-        return bool(self.datamodule.category) and self._place == other._place and self.category == other.category
+        if not self.datamodule.category or self._place != other._place or self.category != other.category:
+            return False
+        mine, others = self._folders, other._folders
+        return not (mine and others) or not mine.isdisjoint(others)
 
     @property
-    def _place(self) -> tuple[type, Path, str]:
+    def _place(self) -> tuple[type, Path]:
         """What the data set is read from: folders are compared by where they are, not by how that is written."""
-        index = str(getattr(self.datamodule, "index", None) or "")
-        return type(self.datamodule), Path(getattr(self.datamodule, "root", None) or "").resolve(), index
+        return type(self.datamodule), Path(getattr(self.datamodule, "root", None) or "").resolve()
+
+    @property
+    def _folders(self) -> set[Path]:
+        """Folders of the images, where one root may hold several data sets; empty where it holds one."""
+        folders_of = getattr(self.datamodule, "folders_of", None)
+        return folders_of(self.category) if folders_of else set()
 
     def __str__(self) -> str:
         """Data set and category."""

@@ -225,18 +225,26 @@ def test_a_source_need_not_exist_for_testing(data):
     assert len(datamodule.test_data) == 8
 
 
-def test_two_files_in_one_folder_are_two_data_sets(data):
-    """Bayes-PFL's layout: one folder, and an index for each set."""
+def test_two_files_in_one_folder_are_two_data_sets(tmp_path):
+    """Bayes-PFL's layout: one folder, and an index for each set, in which a class may have the same name."""
+    for name in ("a", "b"):
+        trees.like_mvtec(tmp_path / name, "wood", ["broken_small"])
+        write(tmp_path / f"meta_{name}.json", entries_of(tmp_path / name, prefix=f"{name}/"))
+    first, second = MetaJson(tmp_path, "meta_a.json"), MetaJson(tmp_path, "meta_b.json")
+    ZeroShot(source=first, target=second, num_workers=0).setup()
+    both = ZeroShot(target=[first, second], num_workers=0)
+    both.setup()
+    assert set(both.test_data.samples.category) == {"MetaJson/wood 1", "MetaJson/wood 2"}
+    with pytest.raises(ValueError, match="share wood"):
+        ZeroShot(source=first, target=MetaJson(tmp_path, tmp_path / "meta_a.json"))
+
+
+def test_one_class_in_two_files_is_one_class(data):
+    """Otherwise a detector would be tested on objects that it was trained on."""
     for name in ("a", "b"):
         index = entries_of(data)
-        kept = {split: {"bottle": entries["bottle"]} for split, entries in index.items()}
-        half = {split: {"bottle": kept[split]["bottle"][name == "b" :: 2]} for split in kept}
-        write(data / f"meta_{name}.json", half)
-    source, target = MetaJson(data, "meta_a.json"), MetaJson(data, "meta_b.json")
-    datamodule = ZeroShot(source=source, target=target, source_split="all", num_workers=0)
-    datamodule.setup()
-    both = ZeroShot(target=[MetaJson(data, "meta_a.json"), MetaJson(data, "meta_b.json")], num_workers=0)
-    both.setup()
-    assert set(both.test_data.samples.category) == {"MetaJson/bottle 1", "MetaJson/bottle 2"}
-    with pytest.raises(ValueError, match="share bottle"):
-        ZeroShot(source=MetaJson(data, "meta_a.json"), target=MetaJson(data, "meta_a.json"))
+        write(
+            data / f"meta_{name}.json", {split: {"bottle": index[split]["bottle"][name == "b" :: 2]} for split in index}
+        )
+    with pytest.raises(ValueError, match="Source and target share bottle"):
+        ZeroShot(source=MetaJson(data, "meta_a.json"), target=MetaJson(data, "meta_b.json"))
