@@ -20,7 +20,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from anomalib_zsad.pretraining.evaluate import ARGUMENTS, generated_sets, measure, trained
+from anomalib_zsad.pretraining.detectors import ARGUMENTS, trained
+from anomalib_zsad.pretraining.evaluate import measure
+from anomalib_zsad.pretraining.picture_sets import generated_sets
 
 KEY = ("method", "rate", "seed")
 

@@ -37,7 +37,8 @@ from anomalib_zsad.benchmark.progress import duration
 from anomalib_zsad.benchmark.results import write_whole
 from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.metrics.ranking import Ranking
-from anomalib_zsad.pretraining.evaluate import ARGUMENTS, train_briefly, weights_digest
+from anomalib_zsad.pretraining.detectors import ARGUMENTS, train_briefly
+from anomalib_zsad.pretraining.evaluate import weights_digest
 
 LIGHTNING = "Lightning"
 FORMATS = {

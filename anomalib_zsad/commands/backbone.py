@@ -64,7 +64,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     import pandas as pd
 
-    from anomalib_zsad.pretraining.evaluate import ARGUMENTS, Plan, markdown, run
+    from anomalib_zsad.pretraining.detectors import ARGUMENTS
+    from anomalib_zsad.pretraining.evaluate import Plan, markdown, run
 
     plan = Plan(
         backbone=options.backbone,

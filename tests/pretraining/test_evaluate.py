@@ -12,21 +12,9 @@ import pytest
 import torch
 
 from anomalib_zsad.clip.weights import load_clip
-from anomalib_zsad.pretraining.evaluate import (
-    Batch,
-    PictureSet,
-    Plan,
-    blur_difference,
-    cell,
-    generated_sets,
-    linear_adapter,
-    markdown,
-    measure,
-    real_sets,
-    rows,
-    run,
-    text_alone,
-)
+from anomalib_zsad.pretraining.detectors import blur_difference, linear_adapter, text_alone
+from anomalib_zsad.pretraining.evaluate import Plan, cell, markdown, measure, rows, run
+from anomalib_zsad.pretraining.picture_sets import Batch, PictureSet, generated_sets, real_sets
 
 TOWERS = ("surfaces-tiny", "random tower", "random tower, DCT layer")
 

@@ -11,7 +11,9 @@ brought along.
 import pytest
 
 import anomalib_zsad
-from anomalib_zsad.pretraining.evaluate import generated_sets, measure, trained
+from anomalib_zsad.pretraining.detectors import trained
+from anomalib_zsad.pretraining.evaluate import measure
+from anomalib_zsad.pretraining.picture_sets import generated_sets
 
 SIZE, PICTURES = 112, 132
 STEPS = {"BayesPFL": 80, "CoPS": 40, "DAPO": 40, "PromptAD": 80, "PromptMoE": 80}
