@@ -17,15 +17,16 @@ def focal_terms(true_probability: Tensor, gamma: float = 2.0, eps: float = 1e-5)
 
     Args:
         true_probability (Tensor): Probability given to the true class, in [0, 1], any shape.
-        gamma (float): Focusing exponent.
-        eps (float): Keeps the logarithm finite.
+        gamma (float): Focusing exponent, at least 0.
+        eps (float): Keeps the logarithm finite, and ``1 - p`` at least at this.
 
     Example:
         >>> focal_terms(torch.tensor([1.0, 0.5]), eps=0.0)
         tensor([-0.0000, 0.1733])
     """
     p = true_probability + eps
-    return -((1 - p) ** gamma) * torch.log(p)
+    # A probability of 1 makes 1 - p negative, which has no fractional power.
+    return -((1 - p).clamp(min=eps) ** gamma) * torch.log(p)
 
 
 def dice_loss(probability: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
