@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 IMAGE_METRICS = ("image_AUROC", "image_AP", "image_F1Max")
@@ -58,12 +59,12 @@ class Report:
 
     def table(self, title: str = "") -> Table:
         """Lay out for a terminal, in percent with one decimal."""
-        table = Table(title=title or None)
+        table = Table(title=escape(title) or None)  # names are text, also those with brackets
         table.add_column("class")
         for header in ("normal", "anom.", *(metric.replace("_", "\n") for metric in METRICS)):
             table.add_column(header, justify="right")
         for row in self.rows:
-            table.add_row(row.name, str(row.n_normal), str(row.n_anomalous), *_percent(row.metrics))
+            table.add_row(escape(row.name), str(row.n_normal), str(row.n_anomalous), *_percent(row.metrics))
         table.add_section()
         table.add_row("mean", *map(str, self._totals()), *_percent(self.mean))
         return table

@@ -12,6 +12,7 @@ import pytest
 import torch
 from anomalib.metrics.aupro import _AUPRO
 from anomalib.metrics.f1_score import _F1Max
+from rich.console import Console
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
@@ -174,6 +175,14 @@ def test_mean_is_over_classes_where_defined():
         assert report.mean[name] == pytest.approx(first[name])
     assert report.remarks == ["pixel_AUROC, pixel_AP, pixel_PRO undefined for a: no anomalous pixels"]
     assert list(report.frame()["class"]) == ["a", "b", "mean"]
+
+
+@pytest.mark.parametrize("name", ["M6 [steel]", "[/] left", "[red]lamp"])
+def test_names_with_brackets_are_printed_as_they_are(name, capsys):
+    Console(width=200).print(evaluate([0.1, 0.2], [0, 1], classes=[name] * 2).table(title=f"trained on {name}"))
+    printed = capsys.readouterr().out
+    assert f"trained on {name} " in printed
+    assert f"│ {name} " in printed
 
 
 def test_tensors_lists_and_channels_are_the_same():

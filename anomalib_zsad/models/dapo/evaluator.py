@@ -18,6 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from pandas import DataFrame
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -293,7 +294,7 @@ def _layout(table: DataFrame, title: str) -> Table:
 
 def _cell(column: Any, value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return escape(value)
     if pd.isna(value):
         return "-"
     return f"{100 * value:.1f}" if column in {*PIXEL, *IMAGE} else f"{int(value)}"

@@ -108,6 +108,14 @@ def test_images_without_a_mask_count_as_images_only_and_one_kind_is_no_choice() 
     assert table_by_kind({"plate": product}, ("dent",)).kind.tolist() == ["normal", "dent"]
 
 
+def test_names_with_brackets_are_printed_as_they_are(parts, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    model = DAPO(**TINY, num_prompts=1, visualizer=False, defect_types=["cut"])
+    data = Folder(**{**parts["gasket"], "name": "gasket [rubber]"}, num_workers=0, val_split_mode="none")
+    Engine(default_root_dir=tmp_path, max_steps=1, **QUIET).train(model, datamodule=data)
+    assert capsys.readouterr().out.count("│ gasket [rubber] │") == 3  # detection, kinds at pixels, kinds of images
+
+
 def test_candidates_are_one_of_two() -> None:
     with pytest.raises(ValueError, match="'product' or 'all', got 'both'"):
         DefectTypeEvaluator(candidates="both")
