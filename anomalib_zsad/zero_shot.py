@@ -23,6 +23,7 @@ from torch import Tensor
 
 from anomalib_zsad.adapters import Adapter, AdapterError
 from anomalib_zsad.calibration import CalibratedPostProcessor
+from anomalib_zsad.clip.sources import is_path
 from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.exporting import ZeroShotExport
@@ -70,9 +71,20 @@ class ZeroShotMixin(ZeroShotExport):
 
     @classmethod
     def load_adapter(cls, path: str | Path) -> Adapter:
-        """Read an adapter file, or a checkpoint that the method's authors released (``.pth``, ``.pt``)."""
-        if Path(path).suffix in {".pth", ".pt"}:
+        """Read an adapter file, or a checkpoint that the method's authors released (``.pth``, ``.pt``).
+
+        Raises:
+            AdapterError: If it is neither, or has values that the method does not take.
+        """
+        suffix = Path(path).suffix
+        if suffix in {".pth", ".pt"}:
             return cls.convert(path)
+        if suffix == ".ckpt":
+            msg = (
+                f"{path} is a checkpoint of a training, and weights takes the adapter that the training wrote to "
+                "<results>/weights/adapter/ (.safetensors). The checkpoint itself is given as --ckpt_path."
+            )
+            raise AdapterError(msg)
         adapter = Adapter.load(path, cls.__name__)
         try:
             cls.config_class.resolve(adapter.config)
@@ -361,7 +373,7 @@ class ZeroShotMixin(ZeroShotExport):
     def save_adapter(self, path: str | Path) -> Path:
         """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
         config = self.config.model_dump(exclude={"cache", "cache_dir"})
-        if config["pretrained"] and Path(config["pretrained"]).suffix:
+        if config["pretrained"] and is_path(config["pretrained"]):
             config["pretrained"] = None  # a file of this machine; the hash tells which weights it held
         processor = self.post_processor
         return Adapter(

@@ -3,8 +3,14 @@
 
 """What a user says, what an adapter was trained with, and the defaults: which of them a config takes."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+
+from anomalib_zsad.adapters import Adapter, AdapterError
+from anomalib_zsad.clip.weights import read_weights
+from anomalib_zsad.models.promptmoe import PromptMoE
 from anomalib_zsad.models.promptmoe.config import PromptMoEConfig
 
 TINY = {"backbone": "tiny-random", "image_size": 112}
@@ -24,3 +30,19 @@ def test_what_an_adapter_has_in_place_of_the_defaults_is_told(caplog: pytest.Log
         PromptMoEConfig.resolve({}, PromptMoEConfig.resolve(TINY).model_dump())
     (record,) = caplog.records
     assert record.getMessage().endswith("stand for the defaults of the same name: class_name='bolt', top_k=2.")
+
+
+@pytest.mark.parametrize("name", ["clip.pt", "clip"])
+def test_an_adapter_does_not_keep_where_the_backbone_lay_on_this_machine(name: str, tmp_path: Path) -> None:
+    torch.save(read_weights("tiny-random").state_dict, tmp_path / name)
+    model = PromptMoE(**TINY, pretrained=str(tmp_path / name), activation="gelu")
+    path = model.save_adapter(tmp_path / "adapter.safetensors")
+    assert Adapter.load(path, "PromptMoE").config["pretrained"] is None
+    (tmp_path / name).unlink()
+    PromptMoE(weights=path).configure_model()  # by another way to the same weights
+
+
+def test_a_checkpoint_in_place_of_an_adapter_is_told_apart(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "model.ckpt")
+    with pytest.raises(AdapterError, match=r"model\.ckpt is a checkpoint of a training.*--ckpt_path"):
+        PromptMoE(weights=tmp_path / "model.ckpt")
