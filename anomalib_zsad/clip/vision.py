@@ -85,7 +85,16 @@ class VisionTower(nn.Module):
 
         Returns:
             VisionOutput: Raw class token and tapped patch tokens.
+
+        Raises:
+            ValueError: If the images have another size than the tower was built for.
         """
+        if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
+            msg = (
+                f"The image tower was built for images of {self.image_size} x {self.image_size} pixels and got "
+                f"{images.shape[-2]} x {images.shape[-1]}. Resize them, or set image_size to their size."
+            )
+            raise ValueError(msg)
         length, depth = self.grid**2, len(self.transformer.resblocks)
         last = max(taps) if stop else depth
         x = self.conv1(images).flatten(2).mT  # (B, L, D)

@@ -128,3 +128,9 @@ def test_stopping_behind_the_last_tap_leaves_the_taps_exactly_as_they_are(clip, 
     assert ran == list(range(1, max(taps) + 1))
     assert all(torch.equal(a, b) for a, b in zip(short.patches, whole.patches, strict=True))
     assert torch.equal(short.cls, whole.cls) == (max(taps) == 8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (56, 224), (115, 115)])  # the last two: as many patches
+def test_images_of_another_size_are_refused(clip, height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=f"112 x 112 pixels and got {height} x {width}"):
+        clip.visual(torch.rand(1, 3, height, width, dtype=torch.float64))
