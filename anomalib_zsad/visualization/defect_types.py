@@ -41,7 +41,7 @@ class DefectTypeVisualizer(ZeroShotVisualizer):
         path = item.image_path
         source = path if path is not None and Path(path).is_file() else item.image.detach().cpu().float()
         image = visualize_image(source).convert("RGB").resize(self.field_size)
-        types = Image.fromarray(item.type_map.cpu().numpy().astype(np.uint8))
+        types = Image.fromarray(item.type_map.cpu().numpy().astype(np.int32))  # a byte numbers 255 kinds
         kinds = np.asarray(types.resize(image.size, Image.Resampling.NEAREST))
         colours = np.array([(0, 0, 0), *map(type_colour, range(len(item.type_names)))])
         pixels = np.asarray(image, float)

@@ -75,6 +75,15 @@ def test_any_number_of_kinds_is_drawn(count: int) -> None:
     assert len(set(colours)) == 21
 
 
+def test_more_kinds_than_a_byte_can_number_keep_their_colours() -> None:
+    words = tuple(f"kind {number}" for number in range(300))
+    item = make({255: (slice(0, 4), slice(0, 8)), 258: (slice(4, 8), slice(0, 8))}, [0.5] * 300, words)
+    drawn = panel(item, text_config={"enable": False})
+    grey = panel(make({}), text_config={"enable": False})[0, 0]
+    for kind, row in {255: 20, 258: 200}.items():
+        assert np.abs(drawn[row, 20] - (1 - OPACITY) * grey - OPACITY * np.array(type_colour(kind))).max() <= 1
+
+
 def test_items_without_kinds_look_as_before() -> None:
     item = ImageItem(image=torch.rand(3, 64, 64), anomaly_map=torch.rand(64, 64), pred_score=torch.tensor(0.3))
     drawn = [np.asarray(visualizer().visualize(item)) for visualizer in (DefectTypeVisualizer, ZeroShotVisualizer)]
