@@ -242,7 +242,13 @@ def test_code_in_a_checkpoint_is_not_run(use: Callable, zipped: bool, tmp_path: 
     assert marker.exists()  # otherwise this would prove nothing
 
 
-@pytest.mark.parametrize("content", [{"MyModel": 3}, {"MyModel": {}}, {"prompt_learner": [1]}, {"prompt_learner": {}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"MyModel": 3}, {"MyModel": {}}, {"MyModel": {"prompt_context": 3}},
+        {"prompt_learner": [1]}, {"prompt_learner": {}}, {"prompt_learner": {"t_n": "x"}},
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("method", [BayesPFL, CoPS])
 def test_released_checkpoints_that_are_none(method: type, content: dict, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "bad.pth")

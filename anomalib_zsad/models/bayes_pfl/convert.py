@@ -80,6 +80,9 @@ def convert_official(state: Mapping[str, Any], stage: int = 2) -> dict[str, Tens
             f"RCA.linear_proj and others, found the entries {sorted(map(str, state))[:5]}."
         )
         raise AdapterError(msg)
+    if odd := [str(key) for key, value in found.items() if not isinstance(value, Tensor)]:
+        msg = f"A released Bayes-PFL checkpoint holds nothing but tensors; this file has others: {', '.join(odd[:5])}."
+        raise AdapterError(msg)
     aliases = _aliases()
     check_tensors(found, {key: torch.empty(shape, device="meta") for key, shape in _shapes(found, aliases).items()})
     different = [key for key, original in aliases.items() if not torch.equal(found[key], found[original])]
