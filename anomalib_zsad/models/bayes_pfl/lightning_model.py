@@ -3,6 +3,7 @@
 
 """BayesPFL as an anomalib model."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from anomalib_zsad.models.bayes_pfl.schedule import parameter_groups, stage_fact
 from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
 from anomalib_zsad.models.bayes_pfl.words import official_word
 from anomalib_zsad.zero_shot import ZeroShotMixin
+
+logger = logging.getLogger(__name__)
 
 
 @document(BayesPFLConfig)
@@ -115,7 +118,17 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         """Adam with four learning rates: warm-up and cosine over stage 1, constant for what trains in stage 2."""
         config = self.config
         optimizer = Adam(parameter_groups(self.model), betas=(0.5, 0.999))
-        first = int(min(config.first_stage_epochs * self.steps_per_epoch, self.trainer.estimated_stepping_batches))
+        first, total = config.first_stage_epochs * self.steps_per_epoch, self.trainer.estimated_stepping_batches
+        if total <= first and config.first_stage_epochs < config.epochs:
+            logger.warning(
+                "The training ends within the first of two stages: first_stage_epochs=%d are %d steps, and there are "
+                "%d. The image branch, which stage 2 trains, stays unused. Give --model.first_stage_epochs a smaller "
+                "number, such as three quarters of the epochs.",
+                config.first_stage_epochs,
+                first,
+                total,
+            )
+        first = int(min(first, total))
 
         def first_stage(step: int) -> float:
             return stage_factor(step, first, config.warmup_share)

@@ -128,3 +128,23 @@ def test_a_training_resumed_within_stage_2_trains_the_image_branch_only(parts: d
     assert {name for name, value in model.model.named_parameters() if value.requires_grad} == {
         name for name, _ in model.model.named_parameters() if name.startswith(LATE)
     }
+
+
+@pytest.mark.parametrize(
+    ("stages", "limit", "told"),
+    [
+        ({"first_stage_epochs": 1, "epochs": 2}, {"max_epochs": 1}, True),
+        ({"first_stage_epochs": 1, "epochs": 2}, {"max_steps": 1}, True),
+        ({"first_stage_epochs": 1, "epochs": 2}, {"max_epochs": 2}, False),
+        ({"first_stage_epochs": 1, "epochs": 1}, {}, False),  # asked for
+    ],
+)
+def test_a_training_that_ends_before_stage_2_says_so(
+    stages: dict, limit: dict, told: bool, parts: dict[str, dict], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = ZeroShot(source=Folder(**parts["washer"]), num_workers=0, train_batch_size=4, calibration_ratio=0.2)
+    limits = {"limit_train_batches": 2, "limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
+    model = BayesPFL(**OPTIONS, **stages)
+    Engine(default_root_dir=tmp_path, **QUIET, **limits, **limit).fit(model, datamodule=data)
+    assert ("ends within the first of two stages" in caplog.text) == told
+    assert model.model.stage.item() == (2 if limit == {"max_epochs": 2} else 1)
