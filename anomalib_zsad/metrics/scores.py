@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from anomalib_zsad.metrics.gather import gather, processes
@@ -127,7 +128,7 @@ class ClassScores:
 
     def row(self, name: str) -> Row:
         """Compute this class's line of the table."""
-        scores, labels = np.array(self.scores, dtype=np.float32), np.array(self.labels, dtype=bool)
+        scores, labels = np.array(self.scores, dtype=np.float64), np.array(self.labels, dtype=bool)
         anomalies = int(labels.sum())
         normals = len(labels) - anomalies
         values: Values = dict.fromkeys(IMAGE_METRICS, _one_sided(normals, anomalies, "images"))
@@ -275,7 +276,9 @@ def _one_sided(normals: float, anomalies: float, noun: str) -> str:
 def _array(values: Array) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach()
-        return (values.float() if values.is_floating_point() else values).cpu().numpy()
+        if values.is_floating_point():  # halves are too coarse for bins, and NumPy has no bfloat16
+            values = values.to(torch.promote_types(values.dtype, torch.float32))
+        return values.cpu().numpy()
     return np.asarray(values)
 
 

@@ -197,6 +197,14 @@ def test_tensors_lists_and_channels_are_the_same():
     assert tensors.mean == lists.mean == run(sample).mean
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_image_scores_in_double_precision_do_not_tie(kind):
+    scores = np.array([0.5, 0.5 + 1e-9, 0.5 + 2e-9, 0.5 + 3e-9])
+    metrics = evaluate(kind(scores), [0, 1, 0, 1]).mean
+    assert metrics["image_AUROC"] == pytest.approx(roc_auc_score([0, 1, 0, 1], scores), abs=1e-12)
+    assert metrics["image_AP"] == pytest.approx(average_precision_score([0, 1, 0, 1], scores), abs=1e-12)
+
+
 def test_histogram_is_close_and_says_so():
     sample = make_sample(4, size=32)
     binned = run(sample, thresholds=4096)
