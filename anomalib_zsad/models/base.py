@@ -132,8 +132,8 @@ class MethodConfig(BaseModel):
                 raise ValueError(msg)
         if replaced:
             logger.info("The adapter's values stand for the defaults of the same name: %s.", ", ".join(replaced))
-        values["backbone"] = values.get("backbone") or cls.default_backbone
-        values["image_size"] = values.get("image_size") or cls.default_image_size
+        for name, default in (("backbone", cls.default_backbone), ("image_size", cls.default_image_size)):
+            values[name] = default if values.get(name) is None else values[name]
         try:
             config = cls(**values)
         except ValidationError as error:
@@ -145,7 +145,7 @@ class MethodConfig(BaseModel):
         """Sizes of the backbone. Reads no weights."""
         from anomalib_zsad.clip.weights import clip_config
 
-        return clip_config(self.backbone or self.default_backbone)
+        return clip_config(self.default_backbone if self.backbone is None else self.backbone)
 
     def fitted(self, sizes: ClipConfig) -> Self:
         """Check the config against the backbone and fill in what follows from it. Methods extend this."""

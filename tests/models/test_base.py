@@ -10,6 +10,9 @@ import torch
 
 from anomalib_zsad.adapters import Adapter, AdapterError
 from anomalib_zsad.clip.weights import read_weights
+from anomalib_zsad.models.bayes_pfl import BayesPFL
+from anomalib_zsad.models.dapo import DAPO
+from anomalib_zsad.models.promptad import PromptAD
 from anomalib_zsad.models.promptmoe import PromptMoE
 from anomalib_zsad.models.promptmoe.config import PromptMoEConfig
 
@@ -46,3 +49,17 @@ def test_a_checkpoint_in_place_of_an_adapter_is_told_apart(tmp_path: Path) -> No
     torch.save({"state_dict": {}}, tmp_path / "model.ckpt")
     with pytest.raises(AdapterError, match=r"model\.ckpt is a checkpoint of a training.*--ckpt_path"):
         PromptMoE(weights=tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ({"layers": []}, r"layers=\[\]: expected"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"backbone": ""}, "backbone ''"),
+    ],
+)
+@pytest.mark.parametrize("method", [BayesPFL, DAPO, PromptAD, PromptMoE])
+def test_an_empty_value_is_a_mistake_and_not_the_default(method: type, option: dict, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        method(**{**TINY, **option})

@@ -99,7 +99,7 @@ class BayesPFLConfig(MethodConfig):
 
     def fitted(self, sizes: ClipConfig) -> Self:
         """Fill in ``layers`` and check layers, widths and heads against the backbone."""
-        layers = self.layers or quarter_layers(sizes.vision.layers)
+        layers = quarter_layers(sizes.vision.layers) if self.layers is None else self.layers
         check_layers(layers, sizes.vision.layers, self.backbone)
         width = sizes.embed_dim
         if width != sizes.text.width:

@@ -112,7 +112,7 @@ class DAPOConfig(MethodConfig):
 
     def fitted(self, sizes: ClipConfig) -> Self:
         """Fill in ``layers`` and the depths; check them and the length of prompts against the backbone."""
-        layers = self.layers or quarter_layers(sizes.vision.layers)
+        layers = quarter_layers(sizes.vision.layers) if self.layers is None else self.layers
         check_layers(layers, sizes.vision.layers, self.backbone)
         depths = {}
         for name, depth in (("text_depth", sizes.text.layers), ("vision_depth", sizes.vision.layers)):

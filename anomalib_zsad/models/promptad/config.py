@@ -128,6 +128,7 @@ class PromptADConfig(MethodConfig):
     def fitted(self, sizes: ClipConfig) -> Self:
         """Fill in ``layers`` and check them against the backbone."""
         depth = sizes.vision.layers
-        layers = self.layers or [max(1, round(depth * twelfths / 12)) for twelfths in (3, 7, 9)]
+        default = [max(1, round(depth * twelfths / 12)) for twelfths in (3, 7, 9)]
+        layers = default if self.layers is None else self.layers
         check_layers(layers, depth, self.backbone)
         return super().fitted(sizes).model_copy(update={"layers": layers})

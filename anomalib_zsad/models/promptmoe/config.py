@@ -80,7 +80,7 @@ class PromptMoEConfig(MethodConfig):
 
     def fitted(self, sizes: ClipConfig) -> Self:
         """Fill in ``layers`` and check layers and heads against the backbone."""
-        layers = self.layers or quarter_layers(sizes.vision.layers)
+        layers = quarter_layers(sizes.vision.layers) if self.layers is None else self.layers
         check_layers(layers, sizes.vision.layers, self.backbone)
         width = sizes.text.width
         if width % self.num_heads:
