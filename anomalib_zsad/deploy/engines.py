@@ -9,7 +9,9 @@ import functools
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -46,8 +48,7 @@ class Engine(Protocol):
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
 
-        They come as they are ready, which need not be the order of the images; the key tells which one it is. Several
-        threads may run at the same time.
+        They come in the order of the images, as they are ready. Several threads may run at the same time.
         """
         ...
 
@@ -103,7 +104,6 @@ class OpenVINOEngine:
     tells_types: bool
 
     def __init__(self, path: Path, device: str, precision: str, *, throughput: bool) -> None:
-        import openvino as ov
 
         device = device.upper()
         try:
@@ -128,32 +128,52 @@ class OpenVINOEngine:
                 f"precisions: {', '.join(PRECISIONS)}."
             )
             raise ValueError(msg) from error
-        names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
-        self.tells_types = "type_scores" in names
-        self._requests = ov.AsyncInferQueue(self._graph)
-        self._starting = threading.Lock()  # finding a free request and taking it are two steps of OpenVINO's queue
-
-        def collect(request: Any, task: tuple[queue.SimpleQueue, Any]) -> None:
-            done, key = task
-            values = (tensor.data[0].copy() for tensor in request.output_tensors)
-            done.put((key, dict(zip(names, values, strict=True))))
-
-        self._requests.set_callback(collect)
+        self._names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
+        self.tells_types = "type_scores" in self._names
+        # Requests of our own, not OpenVINO's AsyncInferQueue with a callback: its threads drop their share of the
+        # callback only after they have said that they are done, and that takes the interpreter. One that has begun to
+        # end by then aborts the process. And one image on which the model fails would be raised for all that follow.
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self._graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+            self._idle.put(self._graph.create_infer_request())
+        self._running: list[tuple[Any, Future[Outputs]]] = []
+        self._starting = threading.Lock()  # held to change what is running
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """See :class:`Engine`."""
-        done: queue.SimpleQueue[tuple[Key, Outputs]] = queue.SimpleQueue()
+        mine: deque[tuple[Key, Future[Outputs]]] = deque()
         try:
             for key, pixels in images:
                 inputs = {0: self._fitted(pixels)}
+                mine.append((key, Future()))
                 with self._starting:
-                    self._requests.start_async(inputs, (done, key))  # waits until one of the streams is free
-                while not done.empty():
-                    yield done.get()
+                    if self._idle.empty() and self._running:
+                        self._finish(*self._running.pop(0))  # another thread's, perhaps
+                    request = self._idle.get()
+                    self._running.append((request, mine[-1][1]))
+                    request.start_async(inputs)
+                while mine and mine[0][1].done():
+                    yield mine[0][0], mine.popleft()[1].result()
         finally:
-            self._requests.wait_all()  # a callback in an interpreter that ends would abort it
-        while not done.empty():
-            yield done.get()
+            with self._starting:
+                ours = {found for _, found in mine}
+                left = [task for task in self._running if task[1] in ours]
+                self._running = [task for task in self._running if task[1] not in ours]
+            for task in left:
+                self._finish(*task)
+        for key, found in mine:
+            yield key, found.result()
+
+    def _finish(self, request: Any, found: Future[Outputs]) -> None:
+        """Wait for an image, and hand over what the model says of it; the request is free then."""
+        try:
+            request.wait()
+            values = (tensor.data[0].copy() for tensor in request.output_tensors)
+            found.set_result(dict(zip(self._names, values, strict=True)))
+        except RuntimeError as error:
+            found.set_exception(error)
+        finally:
+            self._idle.put(request)
 
     def _fitted(self, pixels: np.ndarray) -> np.ndarray:
         """What the input takes: a graph exported with a fixed size gets images resized as the model resizes them."""

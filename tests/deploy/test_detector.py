@@ -6,15 +6,19 @@
 import logging
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as ops
 from PIL import Image
 
 from anomalib_zsad import Detector
 from anomalib_zsad.deploy import Detection, Unreadable, UnreadableImageError
+from anomalib_zsad.deploy.engines import open_model
 from anomalib_zsad.deploy.inspection import inspect
 from tests.deploy.conftest import FACTS, save_graph
 
@@ -156,6 +160,36 @@ def test_threads_may_share_a_detector(graph: Path) -> None:
     wanted = [detector(image).score for image in images]
     with ThreadPoolExecutor(8) as threads:
         assert [one.score for one in threads.map(detector, images)] == wanted
+
+
+def test_several_images_come_in_their_order(graph: Path) -> None:
+    images = [np.full((size, size, 3), size, np.uint8) for size in (255, 20, 100, 30, 200, 40)]
+    found = Detector(graph, throughput=True)(images)
+    assert [round(one.score * 255) for one in found] == [255, 20, 100, 30, 200, 40]
+
+
+def test_no_thread_of_openvino_runs_python(graph: Path) -> None:
+    """It would do so while the interpreter ends, which aborts the process once in some thousand runs."""
+    engine = open_model(graph, "CPU", "f32", throughput=True, options={})
+    images = [(None, np.zeros((3, 8, 8), np.float32))] * 20
+    tracemalloc.start(20)
+    try:
+        places = [tracemalloc.get_object_traceback(outputs) for _, outputs in engine.run(images)]
+    finally:
+        tracemalloc.stop()
+    assert all(any(frame.filename == __file__ for frame in place) for place in places)
+
+
+def test_an_image_that_the_model_fails_on_fails_alone(tmp_path: Path) -> None:
+    image = ops.parameter([-1, 3, -1, -1], np.float32, name="input")
+    squares = ops.reduce_max(ops.reshape(image, [-1, 3, 8 * 8], special_zero=False), [1, 2])  # of 8 x 8 pixels only
+    squares.output(0).set_names({"pred_score"})
+    ov.save_model(ov.Model([ops.result(squares)], [image]), tmp_path / "squares.xml")
+    detector, good = Detector(tmp_path / "squares.xml"), np.full((8, 8), 0.5)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            detector([good, np.zeros((9, 9)), good])
+        assert [found.score for found in detector([good, good])] == [0.5, 0.5]
 
 
 MEMORY = """
