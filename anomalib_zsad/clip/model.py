@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,8 @@ class Clip(nn.Module):
         ValueError: If a weight is missing or has another shape, or the patch size does not divide ``image_size``.
     """
 
+    logit_scale: Tensor
+
     def __init__(
         self,
         config: ClipConfig,
@@ -72,13 +74,18 @@ class Clip(nn.Module):
         """Stay in evaluation mode, whatever the module around does."""
         return super().train(mode=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if fn(self.logit_scale).dtype != self.logit_scale.dtype:
+            self.sha256()  # while the weights are those that were read: rounded ones have another hash
+        return super()._apply(fn, recurse)
+
     @cached_property
     def _digest(self) -> str:
         size_dependent = "visual.positional_embedding"
         return sha256_of_tensors({key: value for key, value in self.named_buffers() if key != size_dependent})
 
     def sha256(self) -> str:
-        """Hash of the float32 weights: the same whatever file, layout or image size they came in."""
+        """Hash of the weights that were read, in float32: the same whatever file, layout or image size they came in."""
         return self._digest
 
     def facts(self) -> dict[str, str]:

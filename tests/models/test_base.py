@@ -63,3 +63,14 @@ def test_a_checkpoint_in_place_of_an_adapter_is_told_apart(tmp_path: Path) -> No
 def test_an_empty_value_is_a_mistake_and_not_the_default(method: type, option: dict, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         method(**{**TINY, **option})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_adapter_saved_in_half_precision_knows_its_backbone(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = PromptMoE(**TINY)
+    model.configure_model()
+    path = model.to(dtype).save_adapter(tmp_path / "adapter.safetensors")
+    PromptMoE(weights=path).configure_model()
+    late = PromptMoE(weights=path).to(dtype)  # and the other way round: the towers are read when the precision is set
+    late.configure_model()
+    assert late.model.load_clip().logit_scale.dtype == dtype
