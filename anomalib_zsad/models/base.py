@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 AnyClass = TypeVar("AnyClass", bound=type)
 
+INIT_STD = 0.02
+"""Standard deviation of new weights and prompt vectors, as in CLIP."""
+
 
 class MethodConfig(BaseModel):
     """Fields that every method has.
@@ -178,6 +181,32 @@ def check_layers(layers: Sequence[int], depth: int, backbone: str | None) -> lis
     return list(layers)
 
 
+def check_heads(num_heads: int, width: int, what: str) -> None:
+    """Check that attention heads share a width evenly; ``what`` says which width that is.
+
+    Raises:
+        ValueError: Naming the numbers that do.
+    """
+    if width % num_heads:
+        allowed = [heads for heads in range(1, 33) if width % heads == 0]
+        msg = f"num_heads={num_heads} does not divide {what}; use one of {allowed}."
+        raise ValueError(msg)
+
+
+def check_prompt(length: int, sizes: ClipConfig, backbone: str | None, lower: str) -> None:
+    """Check that a prompt of ``length`` tokens fits the text tower.
+
+    Raises:
+        ValueError: Naming the options to ``lower``.
+    """
+    if length > sizes.text.context_length:
+        msg = (
+            f"A prompt of {length} tokens does not fit the {sizes.text.context_length} positions of {backbone}; "
+            f"lower {lower}."
+        )
+        raise ValueError(msg)
+
+
 def quarter_layers(depth: int) -> list[int]:
     """The four quarter points of an image tower: 6, 12, 18, 24 of 24 blocks.
 
@@ -198,6 +227,15 @@ def document(schema: type[MethodConfig]) -> Callable[[AnyClass], AnyClass]:
         return cls
 
     return write
+
+
+def init_linear(module: nn.Module) -> None:
+    """Draw the weights of every linear layer of ``module`` from N(0, 0.02^2) and clear the biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=INIT_STD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class MethodModel(nn.Module):

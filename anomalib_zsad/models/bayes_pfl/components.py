@@ -14,14 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-
-def init_linear(module: nn.Module) -> None:
-    """Weights from N(0, 0.02^2) and biases 0 for every linear map below ``module``."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+from anomalib_zsad.models.base import init_linear
 
 
 class Posterior(NamedTuple):

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
-from anomalib_zsad.models.base import MethodConfig, check_layers, quarter_layers
+from anomalib_zsad.models.base import MethodConfig, check_heads, check_layers, check_prompt, quarter_layers
 
 
 class BayesPFLConfig(MethodConfig):
@@ -108,15 +108,7 @@ class BayesPFLConfig(MethodConfig):
                 f"width; {self.backbone} has {sizes.text.width} and {width}. ViT-L-14-336 and ViT-B-16 fit."
             )
             raise ValueError(msg)
-        if width % self.num_heads:
-            allowed = [heads for heads in range(1, 33) if width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s width {width}; use one of {allowed}."
-            raise ValueError(msg)
+        check_heads(self.num_heads, width, f"{self.backbone}'s joint width {width}")
         length = 1 + self.context_tokens + self.state_tokens + 2
-        if length > sizes.text.context_length:
-            msg = (
-                f"A prompt of {length} tokens does not fit the {sizes.text.context_length} positions of "
-                f"{self.backbone}; lower context_tokens or state_tokens."
-            )
-            raise ValueError(msg)
+        check_prompt(length, sizes, self.backbone, "context_tokens or state_tokens")
         return super().fitted(sizes).model_copy(update={"layers": layers})

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.text import assemble_prompts
 from anomalib_zsad.clip.tokenizer import word_ids
 from anomalib_zsad.functional import gaussian_smooth, to_grid, topk_mean, upsample
-from anomalib_zsad.models.base import MethodModel
+from anomalib_zsad.models.base import MethodModel, init_linear
 from anomalib_zsad.models.bayes_pfl.components import (
     AttentionPooling,
     ContextDistribution,
     Posterior,
     ResidualCrossAttention,
     StateDistribution,
-    init_linear,
 )
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
 from anomalib_zsad.models.bayes_pfl.loss import dice, focal_loss, orthogonality, regularisation

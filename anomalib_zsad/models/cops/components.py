@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.clip.blocks import Attention
 from anomalib_zsad.functional import minmax, similarity, to_grid
-
-INIT_STD = 0.02
+from anomalib_zsad.models.base import init_linear
 
 
 class CrossAttention(Attention):
@@ -92,14 +91,6 @@ class ClassVAE(nn.Module):
             raise RuntimeError(msg)
         hidden = self.hidden(feature).relu()
         return self.mean(hidden), self.log_var(hidden)
-
-
-def init_linear(module: nn.Module) -> None:
-    """Draw the weights of every linear layer of ``module`` from N(0, 0.02^2) and clear the biases."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=INIT_STD)
-            nn.init.zeros_(layer.bias)
 
 
 def neighbourhood_mean(patches: Tensor, side: int) -> Tensor:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
-from anomalib_zsad.models.base import MethodConfig
+from anomalib_zsad.models.base import MethodConfig, check_heads, check_prompt
 
 
 class InferenceRule(NamedTuple):
@@ -158,8 +158,7 @@ class CoPSConfig(MethodConfig):
     def fitted(self, sizes: ClipConfig) -> Self:
         """Fill in ``num_heads`` and ``deep_layers`` and check widths and lengths against the backbone."""
         width, blocks = sizes.embed_dim, sizes.text.layers - 1
-        divisors = [heads for heads in range(1, 33) if width % heads == 0]
-        heads = self.num_heads or max(divisor for divisor in divisors if divisor <= 12)
+        heads = self.num_heads or max(divisor for divisor in range(1, 13) if width % divisor == 0)
         deep_layers = min(8, blocks) if self.deep_layers is None else self.deep_layers
         if sizes.text.width != width:
             msg = (
@@ -167,19 +166,13 @@ class CoPSConfig(MethodConfig):
                 f"{self.backbone} has {sizes.text.width} and {width}. Use ViT-L-14-336, ViT-L-14 or ViT-B-16."
             )
             raise ValueError(msg)
-        if width % heads:
-            msg = f"num_heads={heads} does not divide {self.backbone}'s joint width {width}; use one of {divisors}."
-            raise ValueError(msg)
+        check_heads(heads, width, f"{self.backbone}'s joint width {width}")
         if deep_layers > blocks:
             msg = (
                 f"deep_layers={deep_layers}: behind the first block {self.backbone}'s text tower has {blocks} others; "
                 f"use 0..{blocks}."
             )
             raise ValueError(msg)
-        if self.prompt_tokens + 3 > sizes.text.context_length:
-            msg = (
-                f"A prompt of {self.prompt_tokens + 3} tokens does not fit the {sizes.text.context_length} positions "
-                f"of {self.backbone}; lower context_tokens, num_prototypes or class_tokens."
-            )
-            raise ValueError(msg)
+        lower = "context_tokens, num_prototypes or class_tokens"
+        check_prompt(self.prompt_tokens + 3, sizes, self.backbone, lower)
         return super().fitted(sizes).model_copy(update={"num_heads": heads, "deep_layers": deep_layers})

@@ -9,7 +9,6 @@ the classes and layers in dimension 0) and where the published name says nothing
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from anomalib_zsad.adapters import AdapterError, check_tensors
+from anomalib_zsad.clip.archive import sha256_of_file
 
 
 class Training(NamedTuple):
@@ -94,7 +94,7 @@ def convert_official(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def released_training(path: str | Path) -> Training | None:
     """How one of the two released files was trained, known by the file's sha256; ``None`` for any other file."""
-    return _RELEASED.get(hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    return _RELEASED.get(sha256_of_file(Path(path)))
 
 
 def _last_two(tensors: Mapping[str, Tensor], key: str) -> tuple[int, int]:

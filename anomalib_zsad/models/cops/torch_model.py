@@ -18,9 +18,8 @@ from anomalib_zsad.clip.text import assemble_prompts
 from anomalib_zsad.clip.tokenizer import word_ids
 from anomalib_zsad.functional import gaussian_smooth, similarity, to_grid
 from anomalib_zsad.losses import dice_loss, focal_terms
-from anomalib_zsad.models.base import MethodModel
+from anomalib_zsad.models.base import INIT_STD, MethodModel
 from anomalib_zsad.models.cops.components import (
-    INIT_STD,
     ClassVAE,
     PrototypeExtractor,
     distance_weight,

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
-from anomalib_zsad.models.base import MethodConfig, check_layers
+from anomalib_zsad.models.base import MethodConfig, check_heads, check_layers
 
 
 class PromptADConfig(MethodConfig):
@@ -110,10 +110,7 @@ class PromptADConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.width % self.num_heads:
-            allowed = [heads for heads in range(1, 33) if self.width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide width={self.width}; use one of {allowed}."
-            raise ValueError(msg)
+        check_heads(self.num_heads, self.width, f"width={self.width}")
         if self.few_shot_source is not None and not self.k_shot:
             msg = f"few_shot_source={self.few_shot_source!r} is not read with k_shot=0; set k_shot, e.g. 4."
             raise ValueError(msg)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from anomalib_zsad.clip.config import ClipConfig
-from anomalib_zsad.models.base import MethodConfig, check_layers, quarter_layers
+from anomalib_zsad.models.base import MethodConfig, check_heads, check_layers, check_prompt, quarter_layers
 
 
 class PromptMoEConfig(MethodConfig):
@@ -83,15 +83,7 @@ class PromptMoEConfig(MethodConfig):
         layers = quarter_layers(sizes.vision.layers) if self.layers is None else self.layers
         check_layers(layers, sizes.vision.layers, self.backbone)
         width = sizes.text.width
-        if width % self.num_heads:
-            allowed = [heads for heads in range(1, 33) if width % heads == 0]
-            msg = f"num_heads={self.num_heads} does not divide {self.backbone}'s text width {width}; use {allowed}"
-            raise ValueError(msg)
+        check_heads(self.num_heads, width, f"{self.backbone}'s text width {width}")
         length = 2 + self.normal_tokens + self.anomalous_tokens + self.context_tokens + 1
-        if length > sizes.text.context_length:
-            msg = (
-                f"A prompt of {length} tokens does not fit the {sizes.text.context_length} positions of "
-                f"{self.backbone}; lower normal_tokens, anomalous_tokens or context_tokens."
-            )
-            raise ValueError(msg)
+        check_prompt(length, sizes, self.backbone, "normal_tokens, anomalous_tokens or context_tokens")
         return super().fitted(sizes).model_copy(update={"layers": layers})
