@@ -7,7 +7,7 @@ import os
 from itertools import chain
 from typing import Literal
 
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, AnomalibDataset
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
@@ -245,12 +245,15 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
                 "not be zero-shot results.)"
             )
         if target and not hasattr(self, "test_data"):
-            self.test_data = ZeroShotDataset(self._parts(target, "test"))
-            self._require(len(self.test_data.samples) > 0, "The target has no images.")
+            tested = ZeroShotDataset(self._parts(target, "test"))
+            self._require(len(tested.samples) > 0, "The target has no images.")
+            if hasattr(self, "train_data"):
+                _keep_apart(tested, self.train_data, self.val_data)
+            self.test_data = tested
         if source and not hasattr(self, "train_data"):
             data = self._source_data(source)
             if hasattr(self, "test_data"):
-                self._keep_apart(data)
+                _keep_apart(self.test_data, data)
             kept, held = hold_out(data.samples, self.calibration_ratio, self.seed)
             self._require(
                 bool(held),
@@ -313,19 +316,6 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         if not condition:
             raise ValueError(msg)
 
-    def _keep_apart(self, source: AuxiliaryDataset) -> None:
-        """Refuse images of the target in the source: by file, so that links and other spellings do not hide them."""
-        tested = {_file(path): path for path in self.test_data.samples.image_path}
-        shared = [path for path in source.samples.image_path if _file(path) in tested]
-        if shared:
-            classes = sorted(set(source.samples.loc[source.samples.image_path.isin(shared), "category"]))
-            msg = (
-                f"{len(shared)} images are in source and target, {shared[0]} for one: testing on them would not be "
-                f"zero-shot. Exclude their classes from the source (exclude_classes: [{', '.join(classes)}]) or choose "
-                "other data."
-            )
-            raise ValueError(msg)
-
     # ---- for anomalib --------------------------------------------------------------------------------------------
 
     def val_dataloader(self) -> DataLoader | list:
@@ -351,6 +341,25 @@ def _names(classes: list[OneClass]) -> list[str]:
         name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
         for place, name in enumerate(names)
     ]
+
+
+def _keep_apart(tested: AnomalibDataset, *learned: AnomalibDataset) -> None:
+    """Refuse images of the target in the source: by file, so that links and other spellings do not hide them."""
+    files = {_file(path) for path in tested.samples.image_path}
+    shared = [
+        (path, category)
+        for data in learned
+        for path, category in zip(data.samples.image_path, data.samples.category, strict=True)
+        if _file(path) in files
+    ]
+    if shared:
+        classes = sorted({category for _, category in shared})
+        msg = (
+            f"{len(shared)} images are in source and target, {shared[0][0]} for one: testing on them would not be "
+            f"zero-shot. Exclude their classes from the source (exclude_classes: [{', '.join(classes)}]) or choose "
+            "other data."
+        )
+        raise ValueError(msg)
 
 
 def _file(path: str) -> tuple[int, int] | str:

@@ -359,13 +359,19 @@ def test_source_without_anomalies(folder, root):
         zero_shot(source=MVTecAD(root=root), source_categories=["cable"], source_split="train").setup("fit")
 
 
-def test_shared_files(folder, tmp_path):
-    """Through other names and links: the same file is the same image."""
+@pytest.mark.parametrize("stages", [["fit"], ["validate", "test"], ["test", "validate"]])
+def test_shared_files(stages, folder, tmp_path):
+    """Through other names and links: the same file is the same image, whichever side is looked at first."""
     arguments = folder("screws")
     (tmp_path / "link").symlink_to(tmp_path / "screws")
     other = Folder(**{**arguments, "name": "nails", "root": str(tmp_path / "link")})
-    with pytest.raises(ValueError, match=r"10 images are in source and target.*exclude_classes: \[screws\]"):
-        zero_shot(source=Folder(**arguments), target=other).setup("fit")
+    datamodule = zero_shot(source=Folder(**arguments), target=other)
+    *before, last = stages
+    for stage in before:
+        datamodule.setup(stage)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"10 images are in source and target.*exclude_classes: \[screws\]"):
+            datamodule.setup(last)
     zero_shot(target=other).setup("test")
 
 
