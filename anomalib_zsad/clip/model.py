@@ -61,11 +61,11 @@ class Clip(nn.Module):
             self.visual = VisionTower(config, activation, image_size or config.vision.image_size)
             self.text = TextTower(config, activation)
         self.image_size = self.visual.image_size
-        weights = dict(state_dict)
-        weights["visual.positional_embedding"] = resample_positions(
-            weights["visual.positional_embedding"].float(), self.visual.grid, positions
-        )
-        self.register_buffer("logit_scale", weights["logit_scale"].float().clone(), persistent=False)
+        weights, positional = dict(state_dict), "visual.positional_embedding"
+        native = config.vision.image_size // config.vision.patch_size
+        table = _weight(weights, positional, (native**2 + 1, config.vision.width))
+        weights[positional] = resample_positions(table, self.visual.grid, positions)
+        self.register_buffer("logit_scale", _weight(weights, "logit_scale", ()).clone(), persistent=False)
         _freeze(self.visual, weights, "visual.")
         _freeze(self.text, weights, "")
         self.eval()
@@ -101,13 +101,19 @@ class Clip(nn.Module):
         return self.text(self.text.embed(ids), ids.argmax(dim=-1).tolist())
 
 
+def _weight(weights: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:
+    """A weight in float32."""
+    found = tuple(weights[key].shape) if key in weights else "nothing"
+    if found != shape:
+        msg = f"CLIP weight {key} should have shape {shape}, found {found}."
+        raise ValueError(msg)
+    return weights[key].detach().float()
+
+
 def _freeze(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> None:
     for path, owner in module.named_modules():
         for name, shape in [(name, parameter.shape) for name, parameter in owner.named_parameters(recurse=False)]:
             key = prefix + (f"{path}.{name}" if path else name)
-            found = tuple(weights[key].shape) if key in weights else "nothing"
-            if found != tuple(shape):
-                msg = f"CLIP weight {key} should have shape {tuple(shape)}, found {found}."
-                raise ValueError(msg)
+            weight = _weight(weights, key, tuple(shape))
             delattr(owner, name)
-            owner.register_buffer(name, weights[key].detach().float().contiguous(), persistent=False)
+            owner.register_buffer(name, weight.contiguous(), persistent=False)

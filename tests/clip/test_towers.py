@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from anomalib_zsad.clip.blocks import insert_tokens, overwrite_tokens
+from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.text import assemble_prompts
 from anomalib_zsad.clip.tokenizer import EOT, SOS, tokenize, word_ids
 from anomalib_zsad.clip.vision import resample_positions
-from anomalib_zsad.clip.weights import load_clip
+from anomalib_zsad.clip.weights import load_clip, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,15 @@ def test_stopping_behind_the_last_tap_leaves_the_taps_exactly_as_they_are(clip, 
     assert ran == list(range(1, max(taps) + 1))
     assert all(torch.equal(a, b) for a, b in zip(short.patches, whole.patches, strict=True))
     assert torch.equal(short.cls, whole.cls) == (max(taps) == 8)
+
+
+@pytest.mark.parametrize("name", ["visual.positional_embedding", "logit_scale", "ln_final.bias"])
+def test_weights_that_lack_or_have_another_shape_are_named(name: str) -> None:
+    weights = read_weights("tiny-random")
+    others = {key: value for key, value in weights.state_dict.items() if key != name}
+    for state, found in ((others, "nothing"), (others | {name: torch.zeros(3, 5)}, r"\(3, 5\)")):
+        with pytest.raises(ValueError, match=f"CLIP weight {name} should have shape .*, found {found}"):
+            Clip(weights.config, state, activation="gelu", image_size=112)
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (56, 224), (115, 115)])  # the last two: as many patches
