@@ -43,7 +43,7 @@ class Adapter:
         config (dict): The resolved config it was trained with.
         tensors (dict[str, Tensor]): Learned tensors by state-dict key.
         calibration (dict): Statistics of the post-processor; empty when it was never calibrated.
-        clip (dict): ``backbone``, ``pretrained``, ``activation`` and the ``sha256`` of the weights.
+        clip (dict): ``name`` (backbone and weights), ``activation`` and the ``sha256`` of the weights.
         origin (dict): Free facts: auxiliary data, protocol, seed, package version.
     """
 

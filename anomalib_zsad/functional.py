@@ -116,7 +116,7 @@ def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
 
 
 def topk_mean(maps: Tensor, k: int) -> Tensor:
-    """Mean of the ``k`` largest values of each map ``(B, H, W)``; ``k`` is capped at the number of pixels.
+    """Mean ``(B,)`` of the ``k`` largest values of each map ``(B, ...)``; ``k`` is capped at the number of values.
 
     Example:
         >>> topk_mean(torch.tensor([[[0.0, 1.0], [3.0, 2.0]]]), 2)
@@ -128,6 +128,8 @@ def topk_mean(maps: Tensor, k: int) -> Tensor:
 
 def minmax(values: Tensor, eps: float = 0.0) -> Tensor:
     """Scale each row of ``values`` ``(..., N)`` to [0, 1]: ``(x - min) / (max - min + eps)``.
+
+    A row of equal values becomes zeros with ``eps`` above 0, and NaN without.
 
     Example:
         >>> minmax(torch.tensor([[1.0, 3.0, 2.0]]))

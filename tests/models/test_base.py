@@ -79,26 +79,10 @@ def test_an_adapter_saved_in_half_precision_knows_its_backbone(dtype: torch.dtyp
 @pytest.mark.parametrize(
     ("method", "options", "problem"),
     [
-        (
-            PromptMoE,
-            {"num_heads": 7},
-            r"tiny-random's text width 64; use one of \[1, 2, 4, 8, 16, 32\]\.",
-        ),
-        (
-            BayesPFL,
-            {"num_heads": 7},
-            r"tiny-random's joint width 64; use one of \[1, 2, 4, 8, 16, 32\]\.",
-        ),
-        (
-            PromptMoE,
-            {"context_tokens": 64},
-            "prompt of 78 tokens does not fit the 77 .*; lower normal_tokens",
-        ),
-        (
-            BayesPFL,
-            {"context_tokens": 70},
-            "prompt of 78 tokens does not fit the 77 .*; lower context_tokens",
-        ),
+        (PromptMoE, {"num_heads": 7}, r"tiny-random's text width 64; use one of \[1, 2, 4, 8, 16, 32\]\."),
+        (BayesPFL, {"num_heads": 7}, r"tiny-random's joint width 64; use one of \[1, 2, 4, 8, 16, 32\]\."),
+        (PromptMoE, {"context_tokens": 64}, "prompt of 78 tokens does not fit the 77 .*; lower normal_tokens"),
+        (BayesPFL, {"context_tokens": 70}, "prompt of 78 tokens does not fit the 77 .*; lower context_tokens"),
     ],
 )
 def test_what_does_not_fit_the_backbone_is_named_with_the_fix(method: type, options: dict, problem: str) -> None:
