@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (pair := " ".join(words[:2])) in COMMANDS:
         words[:2] = [pair]
     options = parser.parse_args(words)
+    if hasattr(sys.stdout, "reconfigure"):  # an encoding without a letter of some file's name stops nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with explained():
             return options.run(options) or 0

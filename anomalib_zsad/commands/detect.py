@@ -57,8 +57,6 @@ def _detect(options: argparse.Namespace) -> int:
     from anomalib_zsad.deploy import Detector
     from anomalib_zsad.deploy.inspection import fingerprint, images_of, inspect
 
-    if hasattr(sys.stdout, "reconfigure"):  # an encoding without a letter of some image's name stops nothing
-        sys.stdout.reconfigure(errors="backslashreplace")
     if options.report is not None and options.report.resolve() == options.photos.resolve():
         msg = "--report must be another folder than that of the photographs."
         raise ValueError(msg)

@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """``anomalib-zsad doctor data``: what it prints, and its exit status."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from PIL import Image
 
 from anomalib_zsad.cli import main
@@ -24,6 +29,22 @@ def test_something_is_wrong(tmp_path, capsys):
     ]  # fmt: skip
     assert lines[1].split() == ["Kolektor", "1", "-", "-", "1/1", "347/52", "WRONG", str(tmp_path / "KolektorSDD")]
     assert lines[-1] == "  wrong: test has 1/1 images (normal/anomalous), published are 347/52"
+
+
+def test_a_terminal_without_the_letters_of_a_name(tmp_path):
+    kolektor(tmp_path)
+    for number in range(2):
+        (tmp_path / f"kos{number:02}").rename(tmp_path / f"kos{number:02} Ω")
+    (tmp_path / "kos01 Ω" / "Part0.jpg").write_bytes(b"no image")
+    run = subprocess.run(
+        [sys.executable, "-m", "anomalib_zsad.cli", "doctor", "data", str(tmp_path), "--as", "Kolektor"],
+        capture_output=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert run.returncode == 1
+    assert b"kos01 \\u03a9" in run.stdout, run.stderr.decode()
 
 
 def test_nothing_is_wrong(real, capsys):
