@@ -15,9 +15,12 @@ from anomalib_zsad.requirements import MissingPackageError, explained
 COMMANDS = ("backbone", "benchmark", "benchmark deploy", "benchmark speed", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 with a message on standard error if it failed."""
+    """Run one command; returns the exit status, 1 with a message on standard error if it failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -35,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, MissingPackageError) as error:
         print(f"anomalib-zsad: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as error:
+        print(f"\nInterrupted. {error}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

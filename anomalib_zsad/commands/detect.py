@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 HELP = "score photographs with a trained model; tables, overlays and an HTML report"
-ANOMALOUS, UNREADABLE, INTERRUPTED = 3, 4, 130
+ANOMALOUS, UNREADABLE = 3, 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +80,9 @@ def _detect(options: argparse.Namespace) -> int:
         }
         try:
             verdicts = inspect(detector, images, options.report, run, options.gallery, ProgressBar(sys.stderr))
-        except KeyboardInterrupt:
-            print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
-            return INTERRUPTED
+        except KeyboardInterrupt as interruption:
+            msg = "The same command goes on where this one stopped."
+            raise KeyboardInterrupt(msg) from interruption
         counts = ", ".join(f"{verdicts[name]} {name}" for name in ("anomalous", "normal", "unreadable"))
         print(f"{len(images)} images: {counts}\n{options.report / 'report.html'}")
     if verdicts["anomalous"] and "anomalous" in options.fail_on:

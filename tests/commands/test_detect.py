@@ -124,6 +124,26 @@ def test_the_exit_status_says_what_was_found(names, fail_on, status, photos: Pat
     assert "-\tunreadable\tempty.png\tthe file is empty" in printed
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+@pytest.mark.parametrize("report", [False, True])
+def test_ctrl_c_is_told_and_no_traceback(report: bool, photos: Path, graph: Path, tmp_path: Path) -> None:
+    for number in range(3000):
+        os.link(photos / "good.bmp", photos / f"{number}.bmp")
+    command = [sys.executable, "-m", "anomalib_zsad.cli", "detect", str(photos), "--model", str(graph)]
+    command += ["--report", str(tmp_path / "report")] if report else []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as running:
+        (running.stderr if report else running.stdout).readline()  # it is in the middle of the images
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate()
+    assert running.returncode == 130
+    assert told.endswith(
+        "\nInterrupted. The same command goes on where this one stopped.\n" if report else "\nInterrupted.\n"
+    )
+    assert "Traceback" not in told
+
+
 def test_wrong_arguments_are_told(photos: Path, graph: Path, tmp_path: Path, capsys) -> None:
     assert detect(tmp_path / "none", graph, tmp_path / "report") == 1
     assert "none does not exist" in capsys.readouterr().err
