@@ -17,8 +17,8 @@ _COLUMNS = ("image", "label", "mask", "split")
 class Photographs:
     """The images of a folder whose ``index.csv`` has the columns ``image,label,mask,split,type``.
 
-    Paths are relative to the folder, label ``1`` is anomalous, a missing mask is empty. The ``train`` split is left
-    out.
+    Paths are relative to the folder, label ``0`` is normal and ``1`` anomalous, a missing mask is empty. The ``train``
+    split is left out.
 
     Args:
         folder (Path): The folder.
@@ -32,7 +32,7 @@ class Photographs:
         masked (bool): Whether all anomalous images have a mask, so that maps can be judged.
 
     Raises:
-        ValueError: If there are none, a column is missing, or ``most`` is below 1.
+        ValueError: If there are none, a column is missing, a label is another one, or ``most`` is below 1.
     """
 
     def __init__(self, folder: Path, most: int | None = None) -> None:
@@ -51,6 +51,9 @@ class Photographs:
         rows = [row for row in everything if row["split"] != "train"]
         if not rows:
             msg = f"{index} lists no images outside its train split."
+            raise ValueError(msg)
+        if unknown := sorted({row["label"] for row in rows} - {"0", "1"}):
+            msg = f"{index} has the labels {', '.join(map(repr, unknown))}; expected are 0, normal, and 1, anomalous."
             raise ValueError(msg)
         self.folder, self.total = folder, len(rows)
         taken = len(rows) if most is None else min(most, len(rows))

@@ -38,6 +38,13 @@ def test_an_index_saved_by_a_spreadsheet(tmp_path):
         Photographs(tmp_path)
 
 
+@pytest.mark.parametrize("label", ["1.0", "True", "scratch", "", "-1"])
+def test_a_label_that_says_nothing_is_not_taken_for_normal(tmp_path, label):
+    folder = listed(tmp_path, ["a.png,0,,test,x", f"b.png,{label},,test,x"])
+    with pytest.raises(ValueError, match=rf"index\.csv has the labels '{label}'; expected are 0, normal, and 1"):
+        Photographs(folder)
+
+
 @pytest.mark.parametrize("value", [1, 255])
 def test_every_marked_pixel_counts_whatever_its_value(tmp_path, value):
     marks = np.zeros((8, 8), np.uint8)
