@@ -102,7 +102,11 @@ def _entry(record: dict[str, Any], split: Split, category: str, place: "_Places"
     if not image or (label is None and not kind):
         msg = f"{path} has an entry without {' or '.join(_IMAGE if not image else _LABEL)}: {json.dumps(record)[:200]}."
         raise ValueError(msg)
-    anomalous = bool(int(label)) if label is not None else kind.lower() not in GOOD
+    try:
+        anomalous = bool(int(label)) if label is not None else kind.lower() not in GOOD
+    except (TypeError, ValueError) as error:
+        msg = f"{path} has an entry labelled {label!r}; expected are 0, normal, and 1: {json.dumps(record)[:200]}."
+        raise ValueError(msg) from error
     defect = (kind if kind.lower() not in GOOD | {""} else "anomaly") if anomalous else ""
     mask = str(_value(record, _MASK) or "").strip()
     masks: tuple[Path, ...] = ()

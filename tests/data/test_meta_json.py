@@ -179,6 +179,11 @@ def test_masks_that_were_paired_by_position(data):
         ('{"test": {"a": []}}', "names no images"),
         ('{"test": {"a": [{"mask_path": ""}]}}', "an entry without img_path or image_path"),
         ('{"test": {"a": [{"img_path": "bottle/test/good/000.png"}]}}', "an entry without anomaly or label"),
+        (
+            '{"test": {"a": [{"img_path": "a.png", "anomaly": "bad"}]}}',
+            r"meta.json has an entry labelled 'bad'; expected",
+        ),
+        ('{"test": {"a": [{"img_path": "a.png", "label": [1]}]}}', r"meta.json has an entry labelled \[1\]; expected"),
     ],
 )
 def test_files_that_cannot_be_understood(data, text, message):
