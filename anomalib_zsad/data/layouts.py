@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from anomalib_zsad.data.words import unnumbered
+from anomalib_zsad.deploy.pictures import open_file
 
 Split = Literal["train", "test"]
 
@@ -194,12 +195,17 @@ def read_marks(masks: Iterable[Path]) -> np.ndarray | None:
         np.ndarray | None: Boolean, shape ``(H, W)``; ``None`` without masks.
 
     Raises:
+        OSError: If a mask cannot be read; the message names the file.
         ValueError: If the masks differ in size.
     """
     united: np.ndarray | None = None
     for path in masks:
-        with Image.open(path) as file:
-            marks = np.asarray(file.convert("L")) > threshold(path)
+        try:
+            with open_file(path) as file:
+                marks = np.asarray(file.convert("L")) > threshold(path)
+        except Exception as error:  # what Pillow's decoders raise is an open list
+            msg = f"Cannot read mask {path}: {error}. Replace or remove the file."
+            raise OSError(msg) from error
         if united is not None and united.shape != marks.shape:
             msg = f"Mask {path} is of another size than the other mask of the same image."
             raise ValueError(msg)

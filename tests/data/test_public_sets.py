@@ -224,6 +224,16 @@ def test_no_training_images(planted):
         datamodule.train_dataloader()
 
 
+@pytest.mark.parametrize("content", ["cut", "text", "empty"])
+def test_a_mask_that_cannot_be_read_is_named(content, tmp_path):
+    """KSDD2 tells by its masks which images are anomalous."""
+    trees.plant("KSDD2", tmp_path)
+    mask = tmp_path / "test" / "20001_GT.png"
+    mask.write_bytes({"cut": mask.read_bytes()[:-30], "text": b"no image", "empty": b""}[content])
+    with pytest.raises(OSError, match=r"Cannot read mask .*20001_GT\.png: .+\. Replace or remove the file"):
+        KSDD2(tmp_path).setup()
+
+
 def test_jpeg_masks_are_cut_at_half(tmp_path):
     path = trees.mask(tmp_path / "soft.jpg", (64, 64), (20, 20, 40, 40))
     with Image.open(path) as file:
