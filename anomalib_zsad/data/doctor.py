@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from anomalib_zsad.data.known_sets import SETS
 from anomalib_zsad.data.layouts import Entry, Layout, folders, threshold
 from anomalib_zsad.data.meta_json import find_indexes, read_index
+from anomalib_zsad.deploy.pictures import open_file
 
 _SHOWN = 3  # files named for each finding
 _DEPTH = 2  # folders below the one given
@@ -199,10 +198,9 @@ def _look(paths: Iterable[Path], *, quiet: bool) -> dict[Path, _File]:
 
 def _read(path: Path) -> _File:
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        with open_file(path) as image:
             marked = bool((np.asarray(image.convert("L")) > threshold(path)).any())
-            return _File(hashlib.blake2b(content, digest_size=16).digest(), image.size, marked)
+            return _File(hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), image.size, marked)
     except Exception as error:  # noqa: BLE001 - what Pillow's decoders raise is an open list
         return _File(fault=str(error) or type(error).__name__)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from anomalib_zsad.data import doctor
 from anomalib_zsad.data.doctor import examine, table
@@ -75,6 +76,12 @@ def test_unreadable_files(small):
     truth = small / "tubes" / "ground_truth" / "scratches" / "000_mask.png"
     truth.write_bytes(b"")
     assert found(small) == ([f"2 cannot be read: {truth}, {image}"], [])
+
+
+def test_formats_that_training_refuses(small):
+    image = small / "tubes" / "test" / "scratches" / "003.png"
+    Image.open(image).resize((24, 20)).save(image, format="ICO", sizes=[(24, 20)])
+    assert found(small) == ([f"1 cannot be read: {image}"], [])
 
 
 def test_masks(small):
