@@ -150,6 +150,9 @@ def _reasons() -> Generator[None]:
         raise UnreadableImageError(msg) from error
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from error
+    except Image.DecompressionBombError as error:
+        msg = f"too large ({error}); cut it into tiles, or make it smaller"
+        raise UnreadableImageError(msg) from error
     except Exception as error:  # what Pillow's decoders raise is an open list
         msg = f"damaged ({type(error).__name__}: {error})"
         raise UnreadableImageError(msg) from error
