@@ -60,6 +60,9 @@ def _detect(options: argparse.Namespace) -> int:
     if options.report is not None and options.report.resolve() == options.photos.resolve():
         msg = "--report must be another folder than that of the photographs."
         raise ValueError(msg)
+    if options.gallery < 0:
+        msg = f"--gallery must be 0 (no images in the report) or more, got {options.gallery}."
+        raise ValueError(msg)
     images = images_of(options.photos, options.report)
     detector = Detector(
         options.model,

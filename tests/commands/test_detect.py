@@ -153,6 +153,8 @@ def test_wrong_arguments_are_told(photos: Path, graph: Path, tmp_path: Path, cap
     assert detect(photos, graph, photos) == 1
     assert "another folder" in capsys.readouterr().err
     assert detect(photos, graph, photos / "a.png" / "report") == 1
+    assert detect(photos, graph, tmp_path / "report", "--gallery", "-1") == 1
+    assert "--gallery must be 0" in capsys.readouterr().err
     assert detect(photos, tmp_path / "none.xml", tmp_path / "report") == 1
 
 
