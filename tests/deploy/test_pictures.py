@@ -122,7 +122,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     reasons = {
         "empty": "the file is empty", "text": "not an image", "missing": "No such file", "folder": "not a regular file",
         "loop": "symbolic links", "pipe": "not a regular file", "cut_png": "(?i)truncated",
-        "cut_jpg": "(?i)truncated", "broken": ".", "float": "what white is", "bomb": r"^too large \(.*3600000000 pixels.*; cut",
+        "cut_jpg": "(?i)truncated", "broken": ".", "float": "what white is",
+        "bomb": r"^too large \(.*3600000000 pixels.*; cut it into tiles",
     }  # fmt: skip
     return {name: (path, reasons[name]) for name, path in files.items()}
 
