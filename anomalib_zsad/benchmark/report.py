@@ -16,6 +16,7 @@ from anomalib_zsad.benchmark.plan import Direction
 from anomalib_zsad.benchmark.results import write_whole
 from anomalib_zsad.benchmark.runner import Problem
 from anomalib_zsad.benchmark.tables import Entry, Tables, Value
+from anomalib_zsad.files import whole
 from anomalib_zsad.metrics import METRICS
 from anomalib_zsad.metrics.report import IMAGE_METRICS, PIXEL_METRICS
 
@@ -209,7 +210,6 @@ def draw(entries: list[Entry], title: str, path: Path) -> Path:
             axes.text(column_number, row, text, ha="center", va="center", fontsize=7, color=colour)
     figure.suptitle(f"Convention {title}, percent", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=150, format="png")
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")
     return path

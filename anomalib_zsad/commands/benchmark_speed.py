@@ -15,6 +15,8 @@ import csv
 import sys
 from pathlib import Path
 
+from anomalib_zsad.files import whole
+
 HELP = "what the methods cost, as a multiple of the bare image tower"
 RUNS = ("eager-f32", "eager-bf16", "compiled-f32", "openvino-f32", "openvino-bf16", "openvino-int8")
 
@@ -89,7 +91,5 @@ def _say(text: str) -> None:
 
 def _write(path: Path, rows: list[list[object]]) -> None:
     """Replace the file as a whole, so that an interruption leaves the rows so far."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    part.replace(path)

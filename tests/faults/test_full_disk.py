@@ -14,6 +14,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ from anomalib.engine import Engine
 from PIL import Image
 
 from anomalib_zsad.adapters import Adapter
+from anomalib_zsad.benchmark.report import draw
 from anomalib_zsad.benchmark.results import write_whole
 from anomalib_zsad.cli import main
+from anomalib_zsad.commands import benchmark_speed
 from anomalib_zsad.files import whole
 from tests.deploy.conftest import FACTS, save_graph
 from tests.faults.test_kill_detect import contents, take_photos
@@ -59,6 +62,19 @@ def test_whole_files(tmp_path: Path) -> None:
         partial.write_text("after")
     assert path.read_text() == "after"
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_tables_and_pictures_of_benchmarks(tmp_path: Path) -> None:
+    one = SimpleNamespace(cell=SimpleNamespace(test="VisA", label="DAPO"), row="DAPO", metrics={})
+    for name, write in (
+        ("speed.csv", lambda path: benchmark_speed._write(path, [["a figure"] * 1000])),
+        ("A.png", lambda path: draw([one], "A", path)),
+    ):
+        (tmp_path / name).write_text("before")
+        with room_for(4000), pytest.raises(OSError, match=FULL.format(name)):
+            write(tmp_path / name)
+        assert (tmp_path / name).read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A.png", "speed.csv"]
 
 
 def test_adapter(tmp_path: Path) -> None:
