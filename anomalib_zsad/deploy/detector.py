@@ -158,8 +158,10 @@ class Detector:
                     logger.warning("Left out: %s (%s).", result.path, result.reason)
             return [found[path] for path in paths if path in found]
         if isinstance(source, list | tuple) or getattr(source, "ndim", 0) == 4:
-            outputs = self._engine.run((picture, picture.pixels) for picture in map(read, source))
-            return [replace(self._detection(picture, found), picture=None) for picture, found in outputs]
+            pictures = ((index, read(one)) for index, one in enumerate(source))
+            outputs = self._engine.run(((index, picture), picture.pixels) for index, picture in pictures)
+            several = {key[0]: replace(self._detection(key[1], found), picture=None) for key, found in outputs}
+            return [several[index] for index in sorted(several)]
         picture = read(source)
         ((_, output),) = self._engine.run([(None, picture.pixels)])
         return self._detection(picture, output)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import queue
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -48,7 +46,8 @@ class Engine(Protocol):
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
 
-        They come in the order of the images, as they are ready. Several threads may run at the same time.
+        They come as they are ready, which need not be the order of the images; the key tells which one it is. Several
+        threads may run at the same time.
         """
         ...
 
@@ -130,48 +129,39 @@ class OpenVINOEngine:
             raise ValueError(msg) from error
         self._names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
         self.tells_types = "type_scores" in self._names
-        # Requests of our own, not OpenVINO's AsyncInferQueue with a callback: its threads drop their share of the
-        # callback only after they have said that they are done, and that takes the interpreter. One that has begun to
-        # end by then aborts the process. And one image on which the model fails would be raised for all that follow.
+        # Threads of Python wait for requests; OpenVINO's AsyncInferQueue would call back from its own. These drop their
+        # share of the callback only after they have said that they are done, and that takes the interpreter. One that
+        # has begun to end by then aborts the process. And an image on which the model fails would fail all that follow.
+        self._streams: int = self._graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(self._graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+        for _ in range(self._streams):
             self._idle.put(self._graph.create_infer_request())
-        self._running: list[tuple[Any, Future[Outputs]]] = []
-        self._starting = threading.Lock()  # held to change what is running
+        self._threads = ThreadPoolExecutor(self._streams)
 
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
         """See :class:`Engine`."""
-        mine: deque[tuple[Key, Future[Outputs]]] = deque()
+        pending: dict[Future[Outputs], Key] = {}
         try:
             for key, pixels in images:
-                inputs = {0: self._fitted(pixels)}
-                mine.append((key, Future()))
-                with self._starting:
-                    if self._idle.empty() and self._running:
-                        self._finish(*self._running.pop(0))  # another thread's, perhaps
-                    request = self._idle.get()
-                    self._running.append((request, mine[-1][1]))
-                    request.start_async(inputs)
-                while mine and mine[0][1].done():
-                    yield mine[0][0], mine.popleft()[1].result()
+                pending[self._threads.submit(self._infer, pixels)] = key
+                if len(pending) > self._streams:  # one waits for the first stream that is free
+                    wait(pending, return_when=FIRST_COMPLETED)
+                for found in [one for one in pending if one.done()]:
+                    yield pending.pop(found), found.result()
+            while pending:
+                found = next(iter(pending))
+                yield pending.pop(found), found.result()
         finally:
-            with self._starting:
-                ours = {found for _, found in mine}
-                left = [task for task in self._running if task[1] in ours]
-                self._running = [task for task in self._running if task[1] not in ours]
-            for task in left:
-                self._finish(*task)
-        for key, found in mine:
-            yield key, found.result()
+            for found in pending:
+                found.cancel()
 
-    def _finish(self, request: Any, found: Future[Outputs]) -> None:
-        """Wait for an image, and hand over what the model says of it; the request is free then."""
+    def _infer(self, pixels: np.ndarray) -> Outputs:
+        request = self._idle.get()
         try:
+            request.start_async({0: self._fitted(pixels)})
             request.wait()
             values = (tensor.data[0].copy() for tensor in request.output_tensors)
-            found.set_result(dict(zip(self._names, values, strict=True)))
-        except RuntimeError as error:
-            found.set_exception(error)
+            return dict(zip(self._names, values, strict=True))
         finally:
             self._idle.put(request)
 
