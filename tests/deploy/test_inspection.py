@@ -132,6 +132,27 @@ def test_a_terminal_without_the_letters_of_a_name(report: bool, graph: Path, tmp
     assert (rb"\u03a9" if report else b"\tanomalous\t\xfc \\u03a9.png\t") in run.stdout
 
 
+QUIET = """
+import socket, sys
+
+def refuse(*_):
+    raise AssertionError("a connection")
+
+socket.getaddrinfo = socket.socket.connect = refuse
+from anomalib_zsad.cli import main
+assert main(sys.argv[1:]) == 3
+import openvino
+assert not sys.modules.get("openvino_telemetry")
+"""
+
+
+def test_detect_sends_nothing(days, graph: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    command = [sys.executable, "-c", QUIET, "detect", str(days[0]), "--model", str(graph)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert run.returncode == 0, run.stderr
+
+
 def test_reports_below_the_photographs_are_not_searched(days, graph: Path, capsys) -> None:
     photos = days[0]
     for name in ("first", "second", "first"):
