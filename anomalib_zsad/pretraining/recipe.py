@@ -35,7 +35,7 @@ from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.text import TextTower
 from anomalib_zsad.clip.vision import VisionTower, resample_positions
 from anomalib_zsad.pretraining.texts import Vocabulary, Writer, all_sentences
-from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
+from anomalib_zsad.pretraining.views import FOREIGN, SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
 
 SIZES = ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192)
 """In training; the joint space is :func:`reduced` in the end."""
@@ -47,7 +47,7 @@ COVERED, CLEAR = 0.08, 0.0
 
 FEATURE_LENGTH = 0.4
 """Root mean square of the numbers in an image feature, of the order of OpenAI's. Similarities do not depend on it."""
-SCHEDULE = ((0, 0.01), (99, 1.0), (1750, 1.0), (5250, 0.09), (5350, 0.6), (11500, 0.0))
+SCHEDULE = ((0, 0.01), (99, 1.0), (1750, 1.0), (5250, 0.09), (5350, 0.6), (11500, 0.0), (11600, 0.6), (17000, 0.0))
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,18 @@ class Pupil(nn.Module):
         coverage = views.coverage.to(device)
         faulty, clear = coverage >= COVERED, coverage <= CLEAR
         anomalous = torch.tensor([bool(kind) for kind in views.defects], device=device)
-        kind = torch.tensor([1 + SEEN_DEFECTS.index(k) if k else 0 for k in views.defects], device=device)
+        known = torch.tensor([kind != FOREIGN for kind in views.defects], device=device)
+        kind = torch.tensor(
+            [1 + SEEN_DEFECTS.index(k) if k in SEEN_DEFECTS else 0 for k in views.defects], device=device
+        )
         name = torch.tensor([SEEN_CLASSES.index(n) for n in views.classes], device=device)
 
         axis = texts[sentences.anomalous] - texts[sentences.normal]  # (B, C)
         dense = scale * torch.einsum("tblc,bc->tbl", patches, axis)
         state = scale * (image * axis).sum(-1)
         kinds = scale * patches[-1] @ texts[sentences.kinds].T  # (B, L, K)
-        at_fault = kind[:, None].expand_as(faulty)[faulty]
+        named = faulty & known[:, None]
+        at_fault = kind[:, None].expand_as(named)[named]
         token_kinds = self.kind_head(self.visual.ln_post(last))  # (B, L, 1 + K)
         return {
             "contrast": _contrast(scale * image @ texts.T, torch.tensor(sentences.caption, device=device)),
@@ -190,8 +194,8 @@ class Pupil(nn.Module):
             "pool": F.binary_cross_entropy_with_logits(
                 dense.mean(0).topk(POOLED, -1).values.mean(-1), anomalous.float()
             ),
-            "kind": F.cross_entropy(kinds[faulty], at_fault - 1),
-            "head_kind": 0.5 * (F.cross_entropy(token_kinds[faulty], at_fault) + _to_zero(token_kinds[clear])),
+            "kind": F.cross_entropy(kinds[named], at_fault - 1),
+            "head_kind": 0.5 * (F.cross_entropy(token_kinds[named], at_fault) + _to_zero(token_kinds[clear])),
             "head_class": F.cross_entropy(self.class_head(self.visual.ln_post(cls)), name),
         }
 

@@ -108,7 +108,10 @@ class Writer:
         return photo.format(normal.format(name)), photo.format(anomalous.format(name))
 
     def caption(self, class_name: str, defect: str) -> str:
-        """What a picture shows, by its own names."""
+        """What a picture shows, by its own names; of a defect of no known kind, that it is one."""
+        if defect and defect not in DEFECTS:
+            state = self._random.choice(ANOMALOUS_STATES)
+            return self._random.choice(PHOTOS).format(state.format(self.own_name(class_name)))
         return self._say(self.own_name(class_name), defect, self._random.randrange(len(DEFECT_CAPTIONS)))
 
     def kinds(self, class_name: str, defects: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from anomalib_zsad.data.surfaces import CLASSES, DEFECTS, Picture, members, render_pair
 from anomalib_zsad.data.surfaces.canvas import Dice
+from anomalib_zsad.data.surfaces.render import visible_change
 
 SEEN_CLASSES = members("seen", CLASSES)
 SEEN_DEFECTS = members("seen", DEFECTS)
@@ -34,6 +35,12 @@ STAGE_THREE = 5250
 SCALES_LATE = ((0.5, 0.5), (0.7, 0.75), (1.0, 1.0))
 FULL_EVERY, FULL_EVERY_LATE = 5, 2
 """Every so many steps, whole pictures at native size."""
+STAGE_FOUR = 11500
+"""From this step on, some flawless things get a patch of something foreign, light falls from a side, channels change
+places, and pictures are compressed. Two of three steps show whole pictures."""
+PIECES_EVERY = 3
+FOREIGN = "foreign"
+"""Kind of a patch that nobody drew as a defect: it is faulty, but no words say what it is."""
 
 
 class Views(NamedTuple):
@@ -43,7 +50,7 @@ class Views(NamedTuple):
         images (Tensor): ``(B, 3, S, S)`` uint8.
         coverage (Tensor): ``(B, L)`` share of each patch that a defect covers, in [0, 1].
         classes (list[str]): Class of each view.
-        defects (list[str]): Visible defect of each view, "" if there is none.
+        defects (list[str]): Visible defect of each view, or :data:`FOREIGN`; "" if there is none.
     """
 
     images: Tensor
@@ -54,7 +61,7 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewsOfSteps(Dataset):
-    """Step number -> :class:`Views`: of each specimen one view with a defect and one without.
+    """Step number -> :class:`Views`: of each specimen one view with a defect and one without, or with a foreign patch.
 
     Args:
         native (int): Side of a whole picture in pixels.
@@ -74,12 +81,12 @@ class ViewsOfSteps(Dataset):
         """Draw the views of a step."""
         if torch.utils.data.get_worker_info() is not None:
             cv2.setNumThreads(0)
-        every, scales = (FULL_EVERY, SCALES) if step < STAGE_THREE else (FULL_EVERY_LATE, SCALES_LATE)
-        full = step % every == every - 1
+        full, scales = shows_whole(step), SCALES if step < STAGE_THREE else SCALES_LATE
         side = self.native if full else self.small
         count = max(2, round(self.batch * (self.small / self.native) ** 2)) if full else self.batch
         hardest = 0.2 + 0.7 * min(1.0, step / EASY_STEPS)
         images, masks, classes, defects = [], [], [], []
+        before: NDArray[np.uint8] | None = None
         for number in range(count // 2):
             dice = Dice(self.seed, _PLAN, step * self.batch + number)
             name = dice.pick(SEEN_CLASSES)
@@ -88,18 +95,23 @@ class ViewsOfSteps(Dataset):
             luck = dice()
             share = 1.0 if full else next(share for limit, share in scales if luck < limit)
             size = max(side, round(self.native * share))
-            pair = render_pair(
+            clean, faulty = render_pair(
                 name, kind, seed=self.seed, stream=STREAM, index=step * self.batch + number, size=size,
                 difficulty=dice(0.0, hardest),
             )  # fmt: skip
-            window = _window(dice, side, size, pair[1].mask)
+            window = _window(dice, side, size, faulty.mask)
             elsewhere = window if dice.chance(0.5) else _window(dice, side, size, None)
-            for picture, (top, left) in zip(pair, (elsewhere, window), strict=True):
-                image, mask = _augment(dice, picture, top, left, side, late=step >= STAGE_TWO)
+            if step >= STAGE_FOUR:
+                source, before = clean.image if before is None else before, clean.image
+                if dice.chance(0.2) and faulty.mask.any():
+                    clean = with_foreign_patch(dice, clean, source, faulty.mask)
+                    elsewhere = _window(dice, side, size, clean.mask)
+            for picture, (top, left) in ((clean, elsewhere), (faulty, window)):
+                image, mask = _augment(dice, picture, top, left, side, step)
                 images.append(image)
                 masks.append(mask)
                 classes.append(name)
-                defects.append(kind if mask.sum() >= 8 else "")
+                defects.append(picture.defect_type if mask.sum() >= 8 else "")
         cover = torch.from_numpy(np.stack(masks)).float()[:, None]
         return Views(
             torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
@@ -107,6 +119,52 @@ class ViewsOfSteps(Dataset):
             classes,
             defects,
         )
+
+
+def shows_whole(step: int) -> bool:
+    """Whether a step shows whole pictures."""
+    if step >= STAGE_FOUR:
+        return step % PIECES_EVERY != 0
+    every = FULL_EVERY if step < STAGE_THREE else FULL_EVERY_LATE
+    return step % every == every - 1
+
+
+def with_foreign_patch(dice: Dice, picture: Picture, source: NDArray[Any], place: NDArray[np.bool_]) -> Picture:
+    """Cover a spot around a pixel of ``place`` with paint, or with a piece of another picture or of another place.
+
+    Args:
+        dice (Dice): Luck.
+        picture (Picture): A flawless thing, ``S`` pixels wide.
+        source (NDArray): ``(S', S', 3)`` uint8, a picture of something else; if its size differs, ``picture`` serves.
+        place (NDArray): ``(S, S)`` bool, with at least one pixel on the thing.
+
+    Returns:
+        Picture: Of type :data:`FOREIGN`, with a mask of what visibly changed; if nothing did, ``picture``.
+    """
+    size = len(picture.image)
+    rows, columns = np.nonzero(place)
+    at = dice.below(len(rows))
+    radius, ratio, angle = size * 0.02 * 7.0 ** dice(), dice(1.0, 4.0), dice.angle()
+    down, right = np.ogrid[-rows[at] : size - rows[at], -columns[at] : size - columns[at]]
+    along, across = down * np.sin(angle) + right * np.cos(angle), down * np.cos(angle) - right * np.sin(angle)
+    cells = 4 + dice.below(12)
+    bumps = cv2.resize(dice.array(cells, cells), (size, size), interpolation=cv2.INTER_CUBIC)
+    inside = np.hypot(along / np.sqrt(ratio), across * np.sqrt(ratio)) < radius * (0.4 + 1.2 * bumps)
+    cover: NDArray[Any] = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), dice(0.3, 2.0))[..., None]
+    fill: NDArray[Any]
+    luck = dice()
+    if luck < 0.4:
+        fill = np.array([dice() for _ in range(3)], np.float32) * 255.0
+    else:
+        fill = source if luck < 0.7 and source.shape == picture.image.shape else picture.image
+        fill = np.roll(np.rot90(fill, dice.below(4)), (dice.below(size), dice.below(size)), axis=(0, 1))
+    was = picture.image.astype(np.float32)
+    now = was + dice(0.3, 1.0) * cover * (fill - was)
+    mask, _ = visible_change(was / 255.0, (now / 255.0).astype(np.float32))
+    if not mask.any():
+        return picture
+    image = np.clip(now + 0.5, 0, 255).astype(np.uint8)
+    return picture._replace(image=image, mask=mask, defect_type=FOREIGN)
 
 
 def _window(dice: Dice, side: int, size: int, mask: NDArray[np.bool_] | None) -> tuple[int, int]:
@@ -122,11 +180,12 @@ def _window(dice: Dice, side: int, size: int, mask: NDArray[np.bool_] | None) ->
 
 
 def _augment(
-    dice: Dice, picture: Picture, top: int, left: int, side: int, *, late: bool
+    dice: Dice, picture: Picture, top: int, left: int, side: int, step: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cut, turn and mirror; then change light, color and sharpness as cameras do."""
     image: NDArray[Any] = picture.image[top : top + side, left : left + side]
     mask = picture.mask[top : top + side, left : left + side]
+    late = step >= STAGE_TWO
     if late and dice.chance(0.4):
         kept = round(side * dice(0.6, 1.0))
         start = dice.below(side - kept + 1)
@@ -150,4 +209,15 @@ def _augment(
         x = x + dice(0.0, 0.12) * (dice.array(side, side, 1) - 0.5)
     if dice.chance(0.1):
         x = 1 - x
-    return np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8), np.ascontiguousarray(mask)
+    if step >= STAGE_FOUR:
+        if dice.chance(0.15):
+            x = np.roll(x if dice.chance(0.5) else x[..., ::-1], dice.below(3), axis=2)
+        if dice.chance(0.3):
+            corners = 1.0 + dice(0.1, 0.5) * (dice.array(2, 2) - 0.5)
+            x = x * cv2.resize(corners, (side, side), interpolation=cv2.INTER_LINEAR)[..., None]
+    image = np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8)
+    if step >= STAGE_FOUR and dice.chance(0.2):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 40 + dice.below(55)]
+        compressed = cv2.imencode(".jpg", image[..., ::-1], quality)[1]
+        image = cast("NDArray[Any]", cv2.imdecode(compressed, cv2.IMREAD_COLOR))[..., ::-1]
+    return image, np.ascontiguousarray(mask)

@@ -28,7 +28,7 @@ from anomalib_zsad.pretraining.recipe import (
     write_backbone,
 )
 from anomalib_zsad.pretraining.texts import Vocabulary, all_sentences
-from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, ViewsOfSteps
+from anomalib_zsad.pretraining.views import FOREIGN, SEEN_CLASSES, SEEN_DEFECTS, ViewsOfSteps
 
 SMALL = Recipe(batch=8, schedule=((0, 0.5), (1, 1.0), (40, 0.0)))
 
@@ -104,6 +104,29 @@ def test_sentences_of_a_step_fit_its_views():
         twins = [j for j in range(16) if (views.classes[j], views.defects[j]) == (name, kind)]
         assert {sentences.caption[j] for j in twins} == {sentences.caption[index]}
         assert sentences.normal[index] != sentences.anomalous[index]
+
+
+def test_a_patch_of_no_known_kind_is_faulty_but_asked_for_no_kind():
+    vocabulary = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS))
+    pupil = Pupil(vocabulary, 7).eval()
+    views = ViewsOfSteps(224, 112, 14, 8, 7)[0]
+    faulty = [index for index, kind in enumerate(views.defects) if kind]
+    unnamed = faulty[0]
+    relabelled = views._replace(defects=[FOREIGN if i == unnamed else kind for i, kind in enumerate(views.defects)])
+    uncovered = views.coverage.clone()
+    uncovered[unnamed] = 0.04  # neither faulty nor flawless
+
+    sentences = write(views, SMALL, 0)
+
+    def terms(labels):
+        with torch.no_grad():
+            return pupil(pupil.see(views.images), labels, sentences, *vocabulary.encode(sentences.texts))
+
+    before, found, without = terms(views), terms(relabelled), terms(views._replace(coverage=uncovered))
+    for name in ("state", "dense", "pool"):
+        assert found[name] == pytest.approx(before[name].item(), abs=1e-6), name
+    assert found["kind"] == pytest.approx(without["kind"].item(), abs=1e-5)
+    assert found["kind"] != pytest.approx(before["kind"].item(), abs=1e-5)
 
 
 def test_contrast_equals_the_sum_over_pairs():

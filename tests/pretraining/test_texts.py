@@ -8,8 +8,8 @@ import torch
 from anomalib_zsad.clip.compact import compact, expand
 from anomalib_zsad.clip.tokenizer import EOT, SOS, tokenize, word_ids
 from anomalib_zsad.data.surfaces import CLASSES, DEFECTS
-from anomalib_zsad.pretraining.texts import UNKNOWN, Vocabulary, Writer, all_sentences
-from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS
+from anomalib_zsad.pretraining.texts import ANOMALOUS_STATES, UNKNOWN, Vocabulary, Writer, all_sentences
+from anomalib_zsad.pretraining.views import FOREIGN, SEEN_CLASSES, SEEN_DEFECTS
 
 VOCABULARY = Vocabulary(all_sentences(SEEN_CLASSES, SEEN_DEFECTS))
 
@@ -20,9 +20,17 @@ def test_everything_that_is_written_is_in_the_vocabulary():
         name = SEEN_CLASSES[number % len(SEEN_CLASSES)]
         fault = SEEN_DEFECTS[number % len(SEEN_DEFECTS)]
         sentences = [*writer.states(name), writer.caption(name, ""), writer.caption(name, fault)]
-        sentences += writer.kinds(name, SEEN_DEFECTS)
+        sentences += [*writer.kinds(name, SEEN_DEFECTS), writer.caption(name, FOREIGN)]
         rows, _ = VOCABULARY.encode(sentences)  # a token that is not in it raises KeyError
         assert ((rows == 0).any(1) == torch.tensor([UNKNOWN in text for text in sentences])).all()
+
+
+def test_of_a_foreign_patch_the_caption_says_no_more_than_that_something_is_wrong():
+    for number in range(50):
+        caption = Writer(f"{number}").caption("wood", FOREIGN)
+        assert FOREIGN not in caption
+        assert any(word in caption for word in ("wood", *CLASSES["wood"].words))
+        assert any(state.format("").strip() in caption for state in ANOMALOUS_STATES)
 
 
 def test_no_word_of_an_unseen_class_or_defect_is_learned():
