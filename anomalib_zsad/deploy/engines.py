@@ -103,7 +103,6 @@ class OpenVINOEngine:
     tells_types: bool
 
     def __init__(self, path: Path, device: str, precision: str, *, throughput: bool) -> None:
-
         device = device.upper()
         try:
             model = openvino_core().read_model(path)
