@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of Lightning's trainer that a method runs in."""
+
 
 class ZeroShotMixin(ZeroShotExport):
     """Training on auxiliary data, zero-shot use with an adapter, and what keeps the two apart.
@@ -241,7 +244,15 @@ class ZeroShotMixin(ZeroShotExport):
             trainer._data_connector.attach_datamodule(self, self._generated)  # noqa: SLF001
 
     def setup(self, stage: str) -> None:
-        """Make sure that training sees auxiliary data only; drop the validation that zero-shot use has no need of."""
+        """Make sure that training sees auxiliary data only; drop the validation that zero-shot use has no need of.
+
+        Raises:
+            ValueError: If the trainer converts the weights to half or double precision: anomalib's batches stay as they
+                are, and PyTorch's message names neither.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            msg = f"precision={self.trainer.precision!r} converts weights; use one of {', '.join(PRECISIONS)}."
+            raise ValueError(msg)
         if stage == "fit" and self.trainer.datamodule is not None:
             use_auxiliary_data(self.trainer.datamodule)
             self.origin = self._origin(self.trainer.datamodule)

@@ -247,6 +247,13 @@ def test_a_checkpoint_of_other_sizes_is_refused_with_the_fix(trained, auxiliary,
         assert smaller(images(1)).anomaly_map.shape == (1, 1, 56, 56)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_precisions_that_convert_weights_are_refused(precision: str, auxiliary, tmp_path) -> None:
+    model = build("DAPO")
+    with pytest.raises(ValueError, match=rf"precision='{precision}' .*; use one of 32-true, 16-mixed, bf16-mixed"):
+        Engine(default_root_dir=tmp_path, max_epochs=1, precision=precision, **QUIET).fit(model, datamodule=auxiliary)
+
+
 def _moments(checkpoint: dict) -> list[dict]:
     return [state for optimizer in checkpoint["optimizer_states"] for state in optimizer["state"].values()]
 
