@@ -35,10 +35,10 @@ from anomalib_zsad.benchmark.cells import named
 from anomalib_zsad.benchmark.deploy_cell import Measured, Task
 from anomalib_zsad.benchmark.progress import duration
 from anomalib_zsad.benchmark.results import write_whole
+from anomalib_zsad.clip.weights import weights_digest
 from anomalib_zsad.data.photographs import Photographs
 from anomalib_zsad.metrics.ranking import Ranking
 from anomalib_zsad.pretraining.detectors import ARGUMENTS, train_briefly
-from anomalib_zsad.pretraining.evaluate import weights_digest
 
 LIGHTNING = "Lightning"
 FORMATS = {

@@ -163,6 +163,16 @@ def read_weights(
     return Weights(backbone, pretrained, config, tensors, recorded, path)
 
 
+def weights_digest(backbone: str, pretrained: str | None = None) -> str:
+    """First 12 digits of the sha256 of a backbone's weights.
+
+    Raises:
+        WeightsNotFoundError: If they are neither on this machine nor within reach.
+        ValueError: If there is no such backbone, or they are not its weights.
+    """
+    return read_weights(backbone, pretrained).sha256[:12]
+
+
 def _default(backbone: str) -> str:
     tags = pretrained_tags(backbone)
     if plain_name(backbone) in OWN:

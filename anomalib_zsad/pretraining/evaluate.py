@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from anomalib_zsad.clip.weights import clip_config, load_clip, read_weights
+from anomalib_zsad.clip.weights import clip_config, load_clip, weights_digest
 from anomalib_zsad.metrics import evaluate
 from anomalib_zsad.metrics.report import METRICS
 from anomalib_zsad.pretraining.detectors import (
@@ -88,16 +88,6 @@ class Row:
     images: int
     epochs: int
     make: Callable[[], Detect]
-
-
-def weights_digest(backbone: str, pretrained: str | None = None) -> str:
-    """First 12 digits of the sha256 of a backbone's weights.
-
-    Raises:
-        WeightsNotFoundError: If they are neither on this machine nor within reach.
-        ValueError: If there is no such backbone, or they are not its weights.
-    """
-    return read_weights(backbone, pretrained).sha256[:12]
 
 
 def rows(plan: Plan, folder: Path) -> list[Row]:

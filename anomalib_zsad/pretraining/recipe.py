@@ -35,7 +35,7 @@ from anomalib_zsad.clip.random_weights import random_weights
 from anomalib_zsad.clip.text import TextTower
 from anomalib_zsad.clip.vision import VisionTower, resample_positions
 from anomalib_zsad.pretraining.texts import Vocabulary, Writer, all_sentences
-from anomalib_zsad.pretraining.views import FOREIGN, SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
+from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, STAGE_TWO, Views, ViewsOfSteps
 
 SIZES = ClipConfig(VisionConfig(224, 14, 192, 8, 3), TextConfig(77, 49408, 128, 4, 2), 192)
 """In training; the joint space is :func:`reduced` in the end."""
@@ -174,7 +174,6 @@ class Pupil(nn.Module):
         coverage = views.coverage.to(device)
         faulty, clear = coverage >= COVERED, coverage <= CLEAR
         anomalous = torch.tensor([bool(kind) for kind in views.defects], device=device)
-        known = torch.tensor([kind != FOREIGN for kind in views.defects], device=device)
         kind = torch.tensor(
             [1 + SEEN_DEFECTS.index(k) if k in SEEN_DEFECTS else 0 for k in views.defects], device=device
         )
@@ -184,7 +183,7 @@ class Pupil(nn.Module):
         dense = scale * torch.einsum("tblc,bc->tbl", patches, axis)
         state = scale * (image * axis).sum(-1)
         kinds = scale * patches[-1] @ texts[sentences.kinds].T  # (B, L, K)
-        named = faulty & known[:, None]
+        named = faulty & (kind > 0)[:, None]  # a foreign patch is of no kind
         at_fault = kind[:, None].expand_as(named)[named]
         token_kinds = self.kind_head(self.visual.ln_post(last))  # (B, L, 1 + K)
         return {
