@@ -131,8 +131,16 @@ class ZeroShotMixin(ZeroShotExport):
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> ClipPreProcessor:
-        """CLIP's resize and normalisation."""
-        return ClipPreProcessor(image_size[0] if image_size else cls.config_class.default_image_size)
+        """CLIP's resize and normalisation.
+
+        Raises:
+            ValueError: If ``image_size`` is not square.
+        """
+        height, width = image_size or (cls.config_class.default_image_size,) * 2
+        if height != width:
+            msg = f"image_size={image_size}: CLIP sees squares; give the same number twice."
+            raise ValueError(msg)
+        return ClipPreProcessor(height)
 
     @staticmethod
     def configure_post_processor() -> CalibratedPostProcessor:

@@ -278,6 +278,7 @@ class Runner:
         total, began, measured = len(self.plan.methods) * len(self.plan.cells()), time.monotonic(), 0
         for method in self.plan.methods:
             subject = Subject(self.plan, method, self._say)
+            self._forget_predictions(method)  # an interrupted run's may be those of another adapter
             for name, batch in self.plan.cells():
                 row = self._kept(subject, name, batch)
                 state = "measured before"
@@ -291,8 +292,11 @@ class Runner:
                     f"[{len(rows)}/{total}] {method} {name}, batch {batch}: {row.reason or _figures(row)} | {state}"
                 )
             subject.close()
-            shutil.rmtree(self._predictions(method), ignore_errors=True)
+            self._forget_predictions(method)
         return rows
+
+    def _forget_predictions(self, method: str) -> None:
+        shutil.rmtree(self._predictions(method), ignore_errors=True)
 
     def _measure(self, subject: Subject, name: str, batch: str) -> Row:
         about: dict[str, Any] = {"method": subject.method, "format": name, "batch": batch}

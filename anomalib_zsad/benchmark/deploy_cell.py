@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from anomalib_zsad.deploy.engines import open_model
-from anomalib_zsad.deploy.pictures import read
+from anomalib_zsad.pictures import read
 
 STATUS = Path("/proc/self/status")
 WARM_UP, TIMED, DISTINCT = 3, 40, 8
@@ -106,7 +106,8 @@ def measure(task: Task) -> Measured:
     else:
         scoring = open_model(Path(task.model), "CPU", "f32", throughput=False, options={})
         photos = ((index, read(Path(photo)).pixels) for index, photo in enumerate(task.photos))
-        for index, outputs in scoring.run(photos):
+        for index, outcome in scoring.run(photos):
+            outputs = outcome()
             found.put(index, outputs["pred_score"], outputs["anomaly_map"])
     found.close()
     memory = peak_memory()
@@ -117,7 +118,8 @@ def measure(task: Task) -> Measured:
     wall, cpu = [], []
     for turn in range(WARM_UP + TIMED):
         before = time.perf_counter(), time.process_time()
-        list(timed.run([(0, pictures[turn % len(pictures)])]))
+        ((_, outcome),) = timed.run([(0, pictures[turn % len(pictures)])])
+        outcome()
         wall.append(time.perf_counter() - before[0])
         cpu.append(time.process_time() - before[1])
     return Measured(1 / statistics.median(wall[WARM_UP:]), statistics.median(cpu[WARM_UP:]), memory, timed.facts)

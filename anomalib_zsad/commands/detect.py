@@ -9,7 +9,8 @@ with other photographs, another model or other options it replaces what the fold
 be read are listed with the reason and stop nothing.
 
 Exit status: 0 if there is nothing to report, 1 if the command failed, 2 if its arguments are wrong, 3 if an image is
-anomalous, 4 if none is but one could not be read; ``--fail-on`` says which of the last two count. 130 after Ctrl-C.
+anomalous, 4 if none is but one could not be read; ``--fail-on`` says which of the last two count. If no image at all
+could be read, it is 4 unless ``--fail-on never``. 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _detect(options: argparse.Namespace) -> int:
         print(f"{len(images)} images: {counts}\n{options.report / 'report.html'}")
     if verdicts["anomalous"] and "anomalous" in options.fail_on:
         return ANOMALOUS
-    return UNREADABLE if verdicts["unreadable"] and "unreadable" in options.fail_on else 0
+    unseen = verdicts["unreadable"] == len(images) and "never" not in options.fail_on  # all of them: nothing was tested
+    return UNREADABLE if unseen or (verdicts["unreadable"] and "unreadable" in options.fail_on) else 0
 
 
 def _print_lines(detector: object, images: dict[str, Path]) -> Counter[str]:

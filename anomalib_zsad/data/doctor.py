@@ -18,7 +18,7 @@ from tqdm import tqdm
 from anomalib_zsad.data.known_sets import SETS
 from anomalib_zsad.data.layouts import Entry, Layout, folders, threshold
 from anomalib_zsad.data.meta_json import find_indexes, read_index
-from anomalib_zsad.deploy.pictures import open_file
+from anomalib_zsad.pictures import open_file, tells_white
 
 _SHOWN = 3  # files named for each finding
 _DEPTH = 2  # folders below the one given
@@ -55,6 +55,7 @@ class _File:
     size: tuple[int, int] = (0, 0)
     marked: bool = False
     fault: str = ""
+    unclear: bool = False  # what white is, which matters for images, but not for masks
 
 
 def examine(root: Path, name: str | None = None, *, quiet: bool = False) -> list[Report]:
@@ -200,7 +201,8 @@ def _read(path: Path) -> _File:
     try:
         with open_file(path) as image:
             marked = bool((np.asarray(image.convert("L")) > threshold(path)).any())
-            return _File(hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), image.size, marked)
+            digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+            return _File(digest, image.size, marked, unclear=not tells_white(image))
     except Exception as error:  # noqa: BLE001 - what Pillow's decoders raise is an open list
         return _File(fault=str(error) or type(error).__name__)
 
@@ -208,6 +210,8 @@ def _read(path: Path) -> _File:
 def _check(report: Report, entries: Sequence[Entry], files: Mapping[Path, _File], odd: set[str]) -> None:
     broken = [path for entry in entries for path in (entry.image, *entry.masks) if files[path].fault]
     _add(report.problems, broken, "cannot be read")
+    unclear = [entry.image for entry in entries if files[entry.image].unclear]
+    _add(report.problems, unclear, "refused, as 32 bits per channel do not say what white is")
     unmasked = SETS[report.name].unmasked if report.name in SETS else ()
     masked = any(entry.masks for entry in entries)
     bare = [e.image for e in entries if masked and e.defect and not e.masks and e.category not in unmasked]

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from anomalib_zsad.data.words import unnumbered
-from anomalib_zsad.deploy.pictures import open_file
+from anomalib_zsad.pictures import open_file
 
 Split = Literal["train", "test"]
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading one image through the data set it belongs to, with errors that name the file.
 
-anomalib reads images with Pillow and converts them to RGB. The rules are those of :mod:`anomalib_zsad.deploy.pictures`,
+anomalib reads images with Pillow and converts them to RGB. The rules are those of :mod:`anomalib_zsad.pictures`,
 so that a score in training and test is the score that :class:`~anomalib_zsad.Detector` gives:
 
 ===================  ================================================================================================
@@ -29,7 +29,7 @@ import torch
 from anomalib.data import AnomalibDataset, ImageItem
 from torchvision.tv_tensors import Image
 
-from anomalib_zsad.deploy.pictures import SUFFIXES, UnreadableImageError, is_deep, open_file, read
+from anomalib_zsad.pictures import SUFFIXES, UnreadableImageError, is_deep, open_file, read
 
 
 def read_image(path: str) -> Image:

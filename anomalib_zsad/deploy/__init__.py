@@ -8,7 +8,7 @@ checkpoint or a torch export.
 """
 
 from anomalib_zsad.deploy.detector import Detection, Detector, Unreadable
-from anomalib_zsad.deploy.pictures import UnreadableImageError
 from anomalib_zsad.deploy.regions import Region
+from anomalib_zsad.pictures import UnreadableImageError
 
 __all__ = ["Detection", "Detector", "Region", "Unreadable", "UnreadableImageError"]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from anomalib_zsad.deploy.engines import Outputs, open_model
-from anomalib_zsad.deploy.pictures import Picture, UnreadableImageError, find_images, read
+from anomalib_zsad.deploy.engines import Outcome, Outputs, open_model
+from anomalib_zsad.deploy.folders import find_images
 from anomalib_zsad.deploy.regions import Region, find_regions
+from anomalib_zsad.pictures import Picture, UnreadableImageError, read
 from anomalib_zsad.requirements import explained
 
 logger = logging.getLogger(__name__)
@@ -159,12 +160,12 @@ class Detector:
             return [found[path] for path in paths if path in found]
         if isinstance(source, list | tuple) or getattr(source, "ndim", 0) == 4:
             pictures = ((index, read(one)) for index, one in enumerate(source))
-            outputs = self._engine.run(((index, picture), picture.pixels) for index, picture in pictures)
-            several = {key[0]: replace(self._detection(key[1], found), picture=None) for key, found in outputs}
+            outcomes = self._engine.run(((index, picture), picture.pixels) for index, picture in pictures)
+            several = {key[0]: replace(self._detection(key[1], outcome()), picture=None) for key, outcome in outcomes}
             return [several[index] for index in sorted(several)]
         picture = read(source)
-        ((_, output),) = self._engine.run([(None, picture.pixels)])
-        return self._detection(picture, output)
+        ((_, outcome),) = self._engine.run([(None, picture.pixels)])
+        return self._detection(picture, outcome())
 
     def scan(self, paths: Iterable[Path]) -> Iterator[Detection | Unreadable]:
         """Detect in many files, several at a time; results come as they are ready, in nearly the order of the files.
@@ -181,14 +182,20 @@ class Detector:
                 else:
                     yield picture, picture.pixels
 
-        for picture, outputs in self._engine.run(readable()):
-            try:
-                yield self._detection(picture, outputs)
-            except UnreadableImageError as error:
-                failed.append(Unreadable(picture.path or Path(), str(error)))
+        for picture, outcome in self._engine.run(readable()):
+            yield self._detection_or_reason(picture, outcome)
             while failed:
                 yield failed.pop()
         yield from failed
+
+    def _detection_or_reason(self, picture: Picture, outcome: Outcome) -> Detection | Unreadable:
+        try:
+            return self._detection(picture, outcome())
+        except UnreadableImageError as error:
+            reason = str(error)
+        except (RuntimeError, MemoryError) as error:
+            reason = f"the model fails on it: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"
+        return Unreadable(picture.path or Path(), reason)
 
     def _detection(self, picture: Picture, outputs: Outputs) -> Detection:
         score = float(np.squeeze(outputs["pred_score"]))

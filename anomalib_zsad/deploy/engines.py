@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +20,9 @@ from anomalib_zsad.deploy.facts import read_facts
 
 Key = TypeVar("Key")
 Outputs = dict[str, np.ndarray]
+Outcome = Callable[[], Outputs]
+"""Gives what the model made of one image, or raises what it failed with: a :exc:`RuntimeError` or a
+:exc:`MemoryError`."""
 
 EXTRA_OUTPUTS = ("type_maps", "uncertainty_map")
 """Options of methods that add what a detection can tell; on, where a model is built here."""
@@ -43,11 +46,11 @@ class Engine(Protocol):
     tells_types: bool
     """Whether kinds of defect are among the outputs."""
 
-    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outcome]]:
         """Outputs by name, without their batch dimension, for images ``(3, H, W)`` in [0, 1] of any size.
 
-        They come as they are ready, which need not be the order of the images; the key tells which one it is. Several
-        threads may run at the same time.
+        They come as they are ready, which need not be the order of the images; the key tells which one it is. An image
+        that the model fails on stops no other. Several threads may run at the same time.
         """
         ...
 
@@ -137,7 +140,7 @@ class OpenVINOEngine:
             self._idle.put(self._graph.create_infer_request())
         self._threads = ThreadPoolExecutor(self._streams)
 
-    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outcome]]:
         """See :class:`Engine`."""
         pending: dict[Future[Outputs], Key] = {}
         try:
@@ -146,10 +149,10 @@ class OpenVINOEngine:
                 if len(pending) > self._streams:  # one waits for the first stream that is free
                     wait(pending, return_when=FIRST_COMPLETED)
                 for found in [one for one in pending if one.done()]:
-                    yield pending.pop(found), found.result()
+                    yield pending.pop(found), found.result
             while pending:
                 found = next(iter(pending))
-                yield pending.pop(found), found.result()
+                yield pending.pop(found), found.result
         finally:
             for found in pending:
                 found.cancel()
@@ -204,14 +207,17 @@ class TorchEngine:
         self.facts = self._model.export_facts() if hasattr(self._model, "export_facts") else {}
         self.tells_types = bool(getattr(getattr(self._model, "config", None), "type_maps", False))
 
-    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outputs]]:
+    def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outcome]]:
         """See :class:`Engine`."""
+        for key, pixels in images:
+            yield key, functools.partial(self._infer, pixels)
+
+    def _infer(self, pixels: np.ndarray) -> Outputs:
         import torch
 
-        for key, pixels in images:
-            with torch.inference_mode():
-                found = self._model(torch.from_numpy(pixels)[None].to(self._device))._asdict()
-            yield key, {name: value[0].cpu().numpy() for name, value in found.items() if value is not None}
+        with torch.inference_mode():
+            found = self._model(torch.from_numpy(pixels)[None].to(self._device))._asdict()
+        return {name: value[0].cpu().numpy() for name, value in found.items() if value is not None}
 
 
 def _torch_devices() -> list[str]:

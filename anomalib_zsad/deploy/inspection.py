@@ -30,8 +30,8 @@ from typing import Any
 
 from anomalib_zsad.deploy.detector import Detection, Detector, Unreadable
 from anomalib_zsad.deploy.drawing import embedded, overlay
+from anomalib_zsad.deploy.folders import find_images
 from anomalib_zsad.deploy.journal import Journal
-from anomalib_zsad.deploy.pictures import find_images
 from anomalib_zsad.deploy.report import write_report
 from anomalib_zsad.deploy.report_folder import FILES, FORMAT, MARKER, OVERLAYS, locked, read_run, refuse_foreign
 from anomalib_zsad.files import whole

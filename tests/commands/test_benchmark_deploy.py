@@ -60,6 +60,17 @@ def test_cells_are_measured_once_and_stand_in_tables(photos: Path, adapter: Path
     assert main(command) == 0
     assert capsys.readouterr().out.count("measured before") == 3
 
+    left = tmp_path / "predictions" / "DAPO" / "Lightning"  # by a run that was killed, before the adapter changed
+    left.mkdir(parents=True)
+    np.save(left / "scores.npy", np.zeros(6, np.float32))
+    np.save(left / "maps.npy", np.zeros((6, 56, 56), np.float32))
+    (cell,) = (path for path in tmp_path.rglob("*.json") if '"format": "openvino f32"' in path.read_text())
+    cell.unlink()
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("measured before") == 2
+    again = pd.read_csv(tmp_path / "deploy.csv").to_dict("records")[1]
+    assert again["map_difference"] == pytest.approx(whole["map_difference"], rel=0.5)
+
 
 def test_what_cannot_be_measured_has_its_reason_and_is_tried_again(photos: Path, adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(adapter.read_bytes()[:2000])

@@ -112,6 +112,8 @@ def test_a_kill_at_any_moment_loses_nothing(photos: Path, graph: Path, tmp_path:
         (["good.bmp", "empty.png"], ["anomalous", "unreadable"], 4),
         (["good.bmp", "empty.png"], ["anomalous"], 0),
         (["a.png", "empty.png"], ["never"], 0),
+        (["empty.png"], ["anomalous"], 4),
+        (["empty.png"], ["never"], 0),
     ],
 )
 def test_the_exit_status_says_what_was_found(names, fail_on, status, photos: Path, graph: Path, capsys) -> None:

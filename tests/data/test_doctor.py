@@ -84,6 +84,15 @@ def test_formats_that_training_refuses(small):
     assert found(small) == ([f"1 cannot be read: {image}"], [])
 
 
+def test_images_that_do_not_say_what_white_is(small):
+    image = small / "tubes" / "test" / "scratches" / "003.png"
+    truth = small / "tubes" / "ground_truth" / "scratches" / "000_mask.png"
+    for path in (image, truth):  # a mask has no white
+        Image.open(path).convert("F").save(path, format="TIFF")
+    wanted = "refused, as 32 bits per channel do not say what white is"
+    assert found(small) == ([f"1 {wanted}: {image}"], [])
+
+
 def test_masks(small):
     truth = small / "tubes" / "ground_truth" / "scratches"
     (truth / "000_mask.png").unlink()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_zsad.data import ZeroShotDataset
 from anomalib_zsad.data.datasets import parts_of
-from anomalib_zsad.deploy.pictures import read
+from anomalib_zsad.pictures import read
 
 
 def dataset_of(arguments):

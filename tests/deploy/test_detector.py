@@ -175,7 +175,7 @@ def test_no_thread_of_openvino_runs_python(graph: Path) -> None:
     images = [(None, np.zeros((3, 8, 8), np.float32))] * 20
     tracemalloc.start(20)
     try:
-        places = [tracemalloc.get_object_traceback(outputs) for _, outputs in engine.run(images)]
+        places = [tracemalloc.get_object_traceback(outcome()) for _, outcome in engine.run(images)]
     finally:
         tracemalloc.stop()
     assert all(any(frame.filename == threading.__file__ for frame in place) for place in places)
@@ -191,6 +191,13 @@ def test_an_image_that_the_model_fails_on_fails_alone(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError):
             detector([good, np.zeros((9, 9)), good])
         assert [found.score for found in detector([good, good])] == [0.5, 0.5]
+    for name, size in (("a", 8), ("b", 9), ("c", 8)):
+        Image.new("L", (size, size)).save(tmp_path / f"{name}.png")
+    results = {result.path.name: result for result in detector.scan(sorted(tmp_path.glob("*.png")))}
+    assert isinstance(results["b.png"], Unreadable)
+    assert results["b.png"].reason.startswith("the model fails on it: ")
+    assert isinstance(results["a.png"], Detection)
+    assert isinstance(results["c.png"], Detection)
 
 
 MEMORY = """
@@ -206,8 +213,8 @@ engine = open_model(Path(sys.argv[1]), "CPU", "f32", throughput=False, options={
 sizes = np.random.default_rng(0).integers(16, 300, (2400, 2))
 print(resident())
 for half in np.split(sizes, 2):
-    for _ in engine.run((None, np.zeros((3, *size), np.float32)) for size in half):
-        pass
+    for _, outcome in engine.run((None, np.zeros((3, *size), np.float32)) for size in half):
+        outcome()
     print(resident())
 """
 
@@ -238,11 +245,12 @@ def test_an_error_of_the_caller_s_own_ends_as_such(graph: Path, photos: Path) ->
 
 def test_a_score_that_is_no_number_is_no_verdict(graph: Path, photos: Path, monkeypatch) -> None:
     detector = Detector(graph)
-    ((_, outputs),) = detector._engine.run([(None, np.zeros((3, 8, 8), np.float32))])
+    ((_, outcome),) = detector._engine.run([(None, np.zeros((3, 8, 8), np.float32))])
+    outputs = outcome() | {"pred_score": np.float32("nan")}
     monkeypatch.setattr(
         detector._engine,
         "run",
-        lambda images: ((key, outputs | {"pred_score": np.float32("nan")}) for key, _ in images),
+        lambda images: ((key, lambda: outputs) for key, _ in images),
     )
     with pytest.raises(UnreadableImageError, match="score nan"):
         detector(photos / "a.png")

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from anomalib_zsad.deploy import Detector, UnreadableImageError
-from anomalib_zsad.deploy.pictures import find_images, read
+from anomalib_zsad.deploy.folders import find_images
+from anomalib_zsad.pictures import read
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)

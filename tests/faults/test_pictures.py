@@ -21,7 +21,8 @@ from PIL import Image
 from anomalib_zsad import Detector
 from anomalib_zsad.data.reading import read_item
 from anomalib_zsad.deploy import UnreadableImageError
-from anomalib_zsad.deploy.pictures import find_images, read
+from anomalib_zsad.deploy.folders import find_images
+from anomalib_zsad.pictures import read
 from tests.deploy.conftest import FACTS, save_graph
 from tests.faults.pictures import COLOURS, DEEP, DEEP_GREY, READ, REFUSED, encoded, photo
 

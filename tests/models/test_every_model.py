@@ -120,6 +120,14 @@ def test_bad_arguments_name_the_allowed_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_images_for_the_model_are_squares(name: str) -> None:
+    model = getattr(anomalib_zsad, name)
+    assert model.configure_pre_processor((112, 112)).image_size == 112
+    with pytest.raises(ValueError, match=r"image_size=\(112, 224\): CLIP sees squares"):
+        model.configure_pre_processor((112, 224))
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_seed_decides_the_initial_values_whatever_came_before(name: str) -> None:
     first, again, other = (build(name, seed=seed).model.state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[key], again[key]) for key in first)

@@ -15,16 +15,15 @@ EXIF rotation                not applied, with a note: the model gets the same p
 another format than named    the content counts, not the suffix; formats other than those of photographs are refused
 ===========================  ========================================================================================
 
-:mod:`anomalib_zsad.data.reading` reads the images of training and test by the same rules, from here where anomalib
-would read something else.
+Detection reads all images from here. :mod:`anomalib_zsad.data.reading` reads those of training and test by the same
+rules, from here where anomalib would read something else.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -33,10 +32,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-
-from anomalib_zsad.deploy.report_folder import read_run
-
-logger = logging.getLogger(__name__)
 
 _NAMES = "avif|bmp|dib|gif|jfif|jp2|jpe|jpeg|jpg|mpo|pbm|pgm|png|pnm|ppm|tif|tiff|webp"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split("|"))
@@ -132,6 +127,20 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in _DEEP_MODES or image.mode.startswith("I;16")
 
 
+def tells_white(image: Image.Image) -> bool:
+    """Whether it is known which value of an image is white; if not, :func:`read` refuses it."""
+    return not is_deep(image) or _white(image) is not None
+
+
+def _white(image: Image.Image) -> int | None:
+    """Value of white in a deep image, if its format says."""
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        return 2 ** int(image.tag_v2.get(_TIFF_BITS, (16,))[0]) - 1  # type: ignore[attr-defined]
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        return 65535
+    return None
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
@@ -174,21 +183,14 @@ def _from_pil(image: Image.Image) -> tuple[np.ndarray, str]:
         notes.append(f"not turned by {turn} as EXIF asks")
     if is_deep(image):
         white = _white(image)
+        if white is None:
+            msg = f"32 bits per channel (mode {image.mode}) do not say what white is; convert it to 8 or 16 bits"
+            raise UnreadableImageError(msg)
         values = np.asarray(image)
         if values.max() < white / 16:
             notes.append(f"very dark: the brightest value is {values.max()} of {white}")
         return _from_array(values.astype(np.float32) / white), "; ".join(notes)
     return _from_array(np.asarray(image.convert("RGB"))), "; ".join(notes)
-
-
-def _white(image: Image.Image) -> int:
-    """Value of white in an image of more than 8 bits."""
-    if image.format == "TIFF" and image.mode.startswith("I;16"):
-        return 2 ** int(image.tag_v2.get(_TIFF_BITS, (16,))[0]) - 1  # type: ignore[attr-defined]
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
-        return 65535
-    msg = f"32 bits per channel (mode {image.mode}) do not say what white is; convert it to 8 or 16 bits"
-    raise UnreadableImageError(msg)
 
 
 def _from_array(values: np.ndarray) -> np.ndarray:
@@ -213,56 +215,3 @@ def _from_array(values: np.ndarray) -> np.ndarray:
         raise UnreadableImageError(msg)
     pixels = values[..., :3].astype(np.float32).transpose(2, 0, 1) / np.float32(white)
     return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])))
-
-
-def find_images(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Images below a folder, in order, by suffix. Links are followed, but no folder is entered twice.
-
-    Hidden files and folders are left out, and so are folders of reports, whose overlays are no photographs; of these a
-    warning tells. A folder that may not be read comes as if it were an image, so that it is listed among the unreadable
-    ones.
-
-    Args:
-        folder (Path): Where to look.
-        leave_out (Path | None): A folder below it that is not looked into.
-
-    Raises:
-        ValueError: If the folder itself is that of a report.
-    """
-    if read_run(folder) is not None:
-        msg = f"{folder} is the folder of a report, whose overlays are no photographs; name the folder of photographs."
-        raise ValueError(msg)
-    seen = {_identity(leave_out)} if leave_out is not None and leave_out.exists() else set()
-    yield from _walk(folder, seen)
-
-
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    identity = _identity(folder)
-    if identity in seen:
-        return
-    seen.add(identity)
-    if read_run(folder) is not None:
-        logger.warning("Left out: %s (a report of anomalib-zsad detect).", folder)
-        return
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        yield folder
-        return
-    for path in paths:
-        if _is_folder(path):
-            yield from _walk(path, seen)
-        elif path.suffix.lower() in SUFFIXES:
-            yield path
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a link to itself
-        return False
