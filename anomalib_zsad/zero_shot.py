@@ -383,6 +383,7 @@ class ZeroShotMixin(ZeroShotExport):
 
     def on_fit_end(self) -> None:
         """Write the adapter beside the checkpoints."""
+        self.trainer.went_on_from = self.trainer.ckpt_path
         self.origin["epochs"] = self.trainer.current_epoch
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
@@ -428,6 +429,14 @@ class ZeroShotMixin(ZeroShotExport):
             AdapterError: Saying what the checkpoint is of, and how to get a model that it fits.
         """
         super().on_load_checkpoint(checkpoint)
+        trainer = self._trainer  # none when only the model is wanted
+        if trainer is not None and trainer.state.fn == TrainerFn.TESTING:
+            # `anomalib train --ckpt_path` hands it to the test that follows, too, which would be of the older values.
+            went_on_from = vars(trainer).pop("went_on_from", None)
+            if went_on_from is not None and str(trainer.ckpt_path) == str(went_on_from):
+                logger.info("Testing what was trained, not %s, from which the training went on.", went_on_from)
+                checkpoint["state_dict"] = self.state_dict()
+                return
         facts = checkpoint.get("anomalib_zsad")
         if facts is None or facts["method"] != type(self).__name__:
             owner = (facts or {}).get("method", "another model")
@@ -440,7 +449,6 @@ class ZeroShotMixin(ZeroShotExport):
         self._expected_clip, self.origin = facts["clip"], facts["origin"]
         if self.model.clip is not None:
             self._check_clip()
-        trainer = self._trainer  # none when only the model is wanted
         if "random" in facts and trainer and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1:
             restore_random_states(facts["random"])
 

@@ -195,6 +195,35 @@ def test_killed_behind_the_last_epoch_the_adapter_is_written_all_the_same(images
     assert headers[0] == headers[1]  # calibration and origin, too
 
 
+def test_training_on_ends_with_figures_of_what_it_made(images: dict, tmp_path: Path) -> None:
+    """anomalib's ``train`` hands the checkpoint to the test that follows, which would read it over what was learned."""
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+    from anomalib.models import get_model
+
+    from anomalib_zsad.data import ZeroShot
+
+    def engine(name: str, **options) -> Engine:
+        return Engine(default_root_dir=tmp_path / name, logger=False, **QUIET, **options)
+
+    def data() -> ZeroShot:
+        sides = {side: Folder(**part) for side, part in images.items()}
+        return ZeroShot(**sides, num_workers=0, train_batch_size=4, calibration_ratio=0.2)
+
+    options = {"backbone": "tiny-random", "image_size": 56, "visualizer": False, "seed": 3, "learning_rate": 0.03}
+    (before,) = engine("first", max_epochs=1).train(get_model("DAPO", **options), datamodule=data())
+    checkpoint, model = newest(tmp_path / "first"), get_model("DAPO", **options)
+    (after,) = engine("on", max_epochs=3).train(model, datamodule=data(), ckpt_path=checkpoint)
+    (adapter,) = adapters(tmp_path / "on")
+    (wanted,) = engine("test").test(get_model("DAPO", weights=adapter, visualizer=False), datamodule=data())
+    assert after == pytest.approx(wanted, abs=1e-5)
+    assert after != pytest.approx(before, abs=1e-2)
+    learned = load_file(adapter)
+    assert all(torch.equal(value, learned[name]) for name, value in model.model.state_dict().items())
+    (again,) = engine("again").test(model, datamodule=data(), ckpt_path=checkpoint)
+    assert again == pytest.approx(before, abs=1e-5)  # asked for by name, and not by the way
+
+
 def die_while_moving(method: str, images: dict, root: str, checkpoint: str) -> None:
     """Train on with temporary files on another file system, and die half-way through the copy of a checkpoint."""
     import shutil
