@@ -34,6 +34,7 @@ from torch import Tensor
 from anomalib_zsad import __version__
 from anomalib_zsad.clip.sources import home
 from anomalib_zsad.clip.vision import VisionOutput
+from anomalib_zsad.requirements import explained
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -237,7 +238,8 @@ def open_cache(model: MethodModel, images: int, *, precision: str = "32-true", p
         store = Folder(path)
         place, free, advice = str(path), shutil.disk_usage(path).free, "point cache_dir at another disk"
     else:
-        import psutil
+        with explained():
+            import psutil
 
         place, free, advice = "memory", psutil.virtual_memory().available, "keep them on disk (cache='disk')"
         size *= processes

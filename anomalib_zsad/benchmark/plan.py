@@ -202,6 +202,9 @@ def read_plan(path: str | Path, output: str | Path | None = None) -> Plan:
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"There is no {path}. A checkout of the repository has examples in configs/benchmark/."
+        raise FileNotFoundError(msg) from error
     except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {error}"
         raise ValueError(msg) from error

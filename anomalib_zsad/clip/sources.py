@@ -216,8 +216,9 @@ def _how_to_get(backbone: str, pretrained: str, tag: Tag, error: Exception) -> s
         f"The weights {pretrained!r} of {backbone} are not on this machine and could not be downloaded ({reason}).\n"
         f"The file is {', or '.join(published)}.\n"
         "It may lie in one of two places:\n"
-        "  anywhere, if you name it:  --model.pretrained FILE\n"
-        f"  {place}.pt (or .safetensors); ANOMALIB_ZSAD_HOME names another folder\n"
+        f"  {place}.pt (or .safetensors), where every command finds it; ANOMALIB_ZSAD_HOME names another folder\n"
+        "  anywhere, if you name it: `anomalib ... --model.pretrained FILE`, `anomalib-zsad detect ... --pretrained FILE`"
+        ", or pretrained=FILE in Python\n"
         "On a machine with network this command fetches it:\n"
         f"  anomalib-zsad weights fetch {plain_name(backbone)} {pretrained}"
     )

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=float, help="score above which an image is anomalous (default: the model's)"
     )
+    parser.add_argument(
+        "--pixel-threshold",
+        type=float,
+        help="score above which a pixel is, in regions and outlines (default: the model's)",
+    )
+    parser.add_argument("--pretrained", help="CLIP's weights for an adapter or a checkpoint: file or open_clip's tag")
     parser.add_argument("--device", default="CPU", help="where to compute (default: %(default)s)")
     parser.add_argument(
         "--precision", default="f32", help="OpenVINO's arithmetic: f32, bf16, f16 (default: %(default)s)"
@@ -72,7 +78,9 @@ def _detect(options: argparse.Namespace) -> int:
         device=options.device,
         precision=options.precision,
         threshold=options.threshold,
+        pixel_threshold=options.pixel_threshold,
         throughput=len(images) > 1,
+        **({} if options.pretrained is None else {"pretrained": options.pretrained}),
     )
     if options.report is None:
         verdicts = _print_lines(detector, images)
@@ -81,6 +89,7 @@ def _detect(options: argparse.Namespace) -> int:
             "photos": str(options.photos.resolve()),
             "model": fingerprint(options.model),
             "threshold": detector.threshold,
+            "pixel_threshold": detector.pixel_threshold,
             "precision": options.precision,
             "device": options.device.upper(),
         }

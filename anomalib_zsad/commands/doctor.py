@@ -28,10 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _data(options: argparse.Namespace) -> int:
     from anomalib_zsad.data.doctor import examine, table
+    from anomalib_zsad.data.known_sets import SETS
 
     reports = examine(options.root, options.name)
     if not reports:
-        msg = f"no known data set in {options.root} or two levels below; --as NAME says what a folder is"
+        msg = (
+            f"no known data set in {options.root} or two levels below. --as NAME says what a folder is; known are "
+            f"{', '.join(SETS)}. A folder of your own needs no doctor: anomalib's `--data Folder` reads it"
+        )
         raise ValueError(msg)
     print(table(reports))
     return int(any(report.problems for report in reports))

@@ -85,6 +85,7 @@ class Detector:
         precision (str): OpenVINO's inference precision. Defaults to ``"f32"``, which gives Lightning's scores on every
             machine; ``"bf16"`` and ``"f16"`` are faster where the hardware has them.
         threshold (float | None): Score above which an image is anomalous. ``None``: the model's own.
+        pixel_threshold (float | None): Score above which a pixel is, for masks and regions. ``None``: the model's own.
         throughput (bool): Tune for many images at a time rather than for the time of one. Defaults to ``False``.
         **options: Arguments of the model's constructor, for adapters and checkpoints: ``defect_types``, ``class_name``,
             ``pretrained``, ...
@@ -111,18 +112,20 @@ class Detector:
         device: str = "CPU",
         precision: str = "f32",
         threshold: float | None = None,
+        pixel_threshold: float | None = None,
         throughput: bool = False,
         **options: Any,
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            msg = f"threshold={threshold} is not in [0, 1]."
-            raise ValueError(msg)
+        for name, value in (("threshold", threshold), ("pixel_threshold", pixel_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                msg = f"{name}={value} is not in [0, 1]."
+                raise ValueError(msg)
         with explained():
             self._engine = open_model(Path(model), device, precision, throughput=throughput, options=options)
         self.facts = self._engine.facts
         own = self.facts.get("thresholds", {})
         self.threshold: float = own.get("image", 0.5) if threshold is None else threshold
-        self.pixel_threshold: float = own.get("pixel", 0.5)
+        self.pixel_threshold: float = own.get("pixel", 0.5) if pixel_threshold is None else pixel_threshold
         self.type_names = tuple(self.facts.get("defect_types", ()))
         if self.type_names and not self._engine.tells_types:
             logger.warning(

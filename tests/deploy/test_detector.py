@@ -118,6 +118,17 @@ def test_a_threshold_of_one_s_own_moves_the_verdict_only(graph: Path, photos: Pa
         Detector(graph, threshold=1.5)
 
 
+def test_a_pixel_threshold_of_one_s_own_moves_masks_only(graph: Path, photos: Path) -> None:
+    usual, strict = (Detector(graph, pixel_threshold=limit)(photos / "a.png") for limit in (None, 0.999))
+    assert usual.mask.any()
+    assert usual.regions
+    assert not strict.mask.any()
+    assert strict.regions == ()
+    assert (strict.score, strict.anomalous) == (usual.score, usual.anomalous)
+    with pytest.raises(ValueError, match=r"pixel_threshold=-1 is not in \[0, 1\]"):
+        Detector(graph, pixel_threshold=-1)
+
+
 def test_files_of_other_makers_work_with_the_usual_threshold(tmp_path: Path, photos: Path) -> None:
     detector = Detector(save_graph(tmp_path / "other.xml", None))
     found = detector(photos / "a.png")

@@ -136,7 +136,7 @@ def test_without_pytorch_everything_else_says_how_to_get_it(runtime, exported: P
         "schema nowhere",
         "weights info ViT-B-16",
         "weights fetch ViT-B-16",
-        "weights convert --method cops nothing.pth cops.safetensors",
+        "weights convert --method CoPS nothing.pth cops.safetensors",
         f"detect {photos} --model {exported.with_name('dapo.safetensors')}",
     )
     lines = runtime.output("-c", WITHOUT_PYTORCH, *commands).splitlines()
