@@ -217,8 +217,8 @@ def _how_to_get(backbone: str, pretrained: str, tag: Tag, error: Exception) -> s
         f"The file is {', or '.join(published)}.\n"
         "It may lie in one of two places:\n"
         f"  {place}.pt (or .safetensors), where every command finds it; ANOMALIB_ZSAD_HOME names another folder\n"
-        "  anywhere, if you name it: `anomalib ... --model.pretrained FILE`, `anomalib-zsad detect ... --pretrained FILE`"
-        ", or pretrained=FILE in Python\n"
+        "  anywhere, if you name it: --model.pretrained FILE for anomalib, --pretrained FILE for detect, or "
+        "pretrained=FILE in Python\n"
         "On a machine with network this command fetches it:\n"
         f"  anomalib-zsad weights fetch {plain_name(backbone)} {pretrained}"
     )
