@@ -6,19 +6,27 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import secrets
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")
+_DAY = 24 * 60 * 60
 
 
 @contextmanager
 def whole(path: Path) -> Generator[Path]:
     """Write a file that replaces ``path`` when the block ends well, and leaves it alone when it does not.
 
-    A process that is killed leaves the old file, or the new one, and perhaps ``<name>.partial`` beside it, which the
-    next writer overwrites.
+    Every writer has a file of its own to write to, ``<start of the name>.<8 digits>.partial`` beside ``path``: of
+    several at once, the last to end well is the one whose file stays. A process that is killed leaves the old file, or
+    the new one, and perhaps its partial one, which goes when a process writes to that folder a day or more later.
 
     Args:
         path (Path): The file to make or to replace; its folder exists.
@@ -29,7 +37,9 @@ def whole(path: Path) -> Generator[Path]:
     Raises:
         OSError: If the disk is full, with the name of the file.
     """
-    partial = path.with_name(path.name + ".partial")
+    _tidy(path.parent)
+    start = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name has 255 bytes at most
+    partial = path.with_name(f"{start}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
         partial.replace(path)
@@ -50,3 +60,12 @@ def disk_full(path: Path, error: OSError) -> OSError:
         "temporary files (TMPDIR), or choose another disk, and run the same command again."
     )
     return OSError(error.errno, text)
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Remove what processes that were killed have left in a folder; once per process, as folders may be large."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _PARTIAL.search(path.name) and time.time() - path.stat().st_mtime > _DAY:
+                path.unlink(missing_ok=True)

@@ -266,9 +266,29 @@ class ZeroShotMixin(ZeroShotExport):
             self.origin = self._origin(self.trainer.datamodule)
             write_whole_checkpoints(self.trainer)
         if stage == "validate" and self.zero_shot:
-            logger.info("Nothing to validate: thresholds and ranges come with the adapter, not from the target's data.")
             self._limit_val_batches = self.trainer.limit_val_batches
+            if self.calibrated:
+                logger.info("Nothing to validate: thresholds and ranges come with the adapter, not from target data.")
+            elif self._has_calibration_share():
+                logger.info("The weights come without calibration: calibrating on the source's calibration share.")
+                return
+            else:
+                logger.warning(
+                    "The weights come without calibration: verdicts compare raw scores with 0.5. `anomalib validate "
+                    "... --data ZeroShot --data.source Visa` (or other labelled data) calibrates and writes an adapter."
+                )
             self.trainer.limit_val_batches = 0
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is nothing that auxiliary data would still have to calibrate before use."""
+        processor = self.post_processor
+        return self.zero_shot and not (isinstance(processor, CalibratedPostProcessor) and not processor.statistics())
+
+    def _has_calibration_share(self) -> bool:
+        from anomalib_zsad.data.zero_shot import ZeroShot
+
+        return isinstance(self.trainer.datamodule, ZeroShot) and hasattr(self.trainer.datamodule, "val_data")
 
     @staticmethod
     def _origin(datamodule: Any) -> dict[str, Any]:
@@ -277,7 +297,7 @@ class ZeroShotMixin(ZeroShotExport):
         synthetic = getattr(datamodule.train_data, "synthetic_seed", None) is not None
         return {
             "version": __version__,
-            "data": "/".join(filter(None, [datamodule.name, datamodule.category])),
+            "data": _name_of(datamodule),
             "protocol": "synthetic anomalies" if synthetic else "labelled auxiliary images",
             "images": len(datamodule.train_data),
             "seed": os.environ.get("PL_GLOBAL_SEED", "not set"),
@@ -287,6 +307,16 @@ class ZeroShotMixin(ZeroShotExport):
         """Undo what :meth:`setup` did to the trainer."""
         if stage == "validate" and self.zero_shot:
             self.trainer.limit_val_batches = self._limit_val_batches
+
+    def on_train_batch_end(self, *args, **kwargs) -> None:
+        """Have a validation, which calibrates, follow the last step, wherever in an epoch that is."""
+        del args, kwargs  # These variables are not used.
+        trainer = self.trainer
+        last_of_epochs = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last_of_epochs or 0 <= trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True  # otherwise Lightning validates at the ends of some epochs only
+        if trainer.should_stop and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -357,6 +387,10 @@ class ZeroShotMixin(ZeroShotExport):
             return predictions
         return predictions._replace(**self.post_processor(predictions)._asdict())
 
+    def _exactly(self, batch: ImageBatch) -> STEP_OUTPUT:
+        with torch.autocast(self.device.type, enabled=False):  # in half precision most scores of a map would tie
+            return self._infer(batch)
+
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         predictions = self.model(batch.image, **self.prompt_words(batch))._asdict()
         extra = {name: value for name, value in predictions.items() if name not in InferenceBatch._fields}
@@ -367,17 +401,17 @@ class ZeroShotMixin(ZeroShotExport):
     def validation_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:
         """Predict a batch of the calibration share."""
         del args, kwargs  # These variables are not used.
-        return self._infer(batch)
+        return self._exactly(batch)
 
     def test_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of the target."""
         del args, kwargs  # These variables are not used.
-        return self._infer(batch)
+        return self._exactly(batch)
 
     def predict_step(self, batch: ImageBatch, *args, **kwargs) -> STEP_OUTPUT:  # type: ignore[override]
         """Predict a batch of photographs."""
         del args, kwargs  # These variables are not used.
-        return self._infer(batch)
+        return self._exactly(batch)
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
@@ -385,10 +419,22 @@ class ZeroShotMixin(ZeroShotExport):
         """Write the adapter beside the checkpoints."""
         self.trainer.went_on_from = self.trainer.ckpt_path
         self.origin["epochs"] = self.trainer.current_epoch
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
-            path = self.save_adapter(folder / f"{type(self).__name__.lower()}.safetensors")
-            logger.info("Adapter written to %s", path)
+        self._write_adapter()
+
+    def on_validation_end(self) -> None:
+        """Write the adapter of weights that came without calibration and have one now."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self.zero_shot and self._has_calibration_share():
+            self.origin["calibrated_on"] = _name_of(self.trainer.datamodule)
+            self._write_adapter()
+
+    def _write_adapter(self) -> None:
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            return
+        folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
+        path = self.save_adapter(folder / f"{type(self).__name__.lower()}.safetensors")
+        logger.info("Adapter written to %s", path)
+        if isinstance(self.post_processor, CalibratedPostProcessor) and not self.post_processor.statistics():
+            logger.warning("It has no calibration, as there was no validation: scores will be compared with a raw 0.5.")
 
     def save_adapter(self, path: str | Path) -> Path:
         """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
@@ -461,6 +507,10 @@ class ZeroShotMixin(ZeroShotExport):
             options = " ".join(f"--model.{name} {_as_option(trained[name])}" for name in different)
             msg = f"The checkpoint was trained with {there}, but the model has {here}. Give it the former: {options}"
             raise AdapterError(msg)
+
+
+def _name_of(datamodule: Any) -> str:
+    return "/".join(filter(None, [datamodule.name, datamodule.category]))
 
 
 def _as_option(value: Any) -> str:

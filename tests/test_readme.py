@@ -35,6 +35,7 @@ EXTRA = {
     "anomalib train --model PromptMoE --data ZeroShot --data.source Visa": (
         f"{SMALL} {CPU} --data.target_categories [bottle,cable]"
     ),
+    "anomalib train --model PromptMoE --data ZeroShot --data.source Folder": f"{SMALL} {CPU}",
     "anomalib train --model PromptMoE --data ZeroShot --data.source SyntheticSurfaces": (
         f"{SMALL} {CPU} --data.target_categories [bottle,cable]"
         " --data.source.test_images 68 --data.source.image_size 56"
@@ -42,8 +43,7 @@ EXTRA = {
     "anomalib train --model PromptMoE --data SyntheticSurfaces": (
         f"{SMALL} {CPU} --data.train_images 16 --data.val_images 22 --data.test_images 12 --data.image_size 56"
     ),
-    "anomalib export --model PromptMoE --model.weights promptmoe.safetensors --export_type openvino"
-    " --compression_type INT8_ACQ": (
+    "anomalib export --model PromptMoE --model.weights promptmoe.safetensors --export_root acq": (
         "--data.source SyntheticSurfaces --data.source.train_images 32 --data.source.image_size 56"
     ),
     "anomalib-zsad benchmark deploy": "--formats onnx 'openvino INT8' --batches any",
@@ -56,7 +56,7 @@ STATUS = {"anomalib-zsad doctor data datasets/": 1}
 
 INSTEAD = {
     "PromptMoE()": 'PromptMoE(backbone="tiny-random", image_size=56)',
-    "target=MVTecAD())": 'target=MVTecAD(), target_categories=["bottle"], num_workers=0)',
+    "train_batch_size=16)": 'train_batch_size=16, target_categories=["bottle"], num_workers=0)',
     "max_epochs=15": "max_epochs=1, limit_train_batches=2, accelerator='cpu', enable_progress_bar=False",
 }
 """What is written in place of parts of Python blocks, for the same reason."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from anomalib_zsad.clip.archive import sha256_of_file
 from anomalib_zsad.clip.config import Activation
+from anomalib_zsad.files import whole
 from anomalib_zsad.requirements import explained
 
 PROBE_SECONDS = 3.0
@@ -141,9 +142,8 @@ def fetch_weights(backbone: str, pretrained: str) -> Path:
     target = home() / f"{plain_name(backbone)}-{pretrained}{suffix}"
     if source != target:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".part")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with whole(target) as partial:
+            shutil.copyfile(source, partial)
     return target
 
 

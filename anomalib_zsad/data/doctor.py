@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from anomalib_zsad.data.known_sets import SETS
-from anomalib_zsad.data.layouts import Entry, Layout, folders, threshold
+from anomalib_zsad.data.layouts import Entry, Layout, folders, marks_of
 from anomalib_zsad.data.meta_json import find_indexes, read_index
 from anomalib_zsad.pictures import open_file, tells_white
 
@@ -200,7 +199,7 @@ def _look(paths: Iterable[Path], *, quiet: bool) -> dict[Path, _File]:
 def _read(path: Path) -> _File:
     try:
         with open_file(path) as image:
-            marked = bool((np.asarray(image.convert("L")) > threshold(path)).any())
+            marked = bool(marks_of(image, path).any())
             digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
             return _File(digest, image.size, marked, unclear=not tells_white(image))
     except Exception as error:  # noqa: BLE001 - what Pillow's decoders raise is an open list

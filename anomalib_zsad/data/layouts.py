@@ -8,7 +8,7 @@ Rules for all sets:
   position of a sorted list: one missing file would shift all that follow.
 * Upper and lower case, and the kind of picture file, do not matter.
 * In a mask every pixel above 0 is marked, so that label pictures of 0 and 1 work; in a JPEG mask, where compression
-  leaves traces around the edges, every pixel above 127.
+  leaves traces around the edges, every pixel above 127. Of a coloured mask the brightest channel counts.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import csv
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from anomalib_zsad.data.words import unnumbered
-from anomalib_zsad.pictures import open_file
+from anomalib_zsad.pictures import is_deep, open_file
 
 Split = Literal["train", "test"]
 
@@ -180,9 +181,15 @@ def masks_in(*places: Path) -> dict[str, tuple[Path, ...]]:
     return found
 
 
-def threshold(mask: Path) -> int:
-    """The value above which a pixel of a mask file is marked."""
-    return 127 if mask.suffix.lower() in _LOSSY else 0
+def marks_of(image: Image.Image, path: Path) -> np.ndarray:
+    """Which pixels of a mask file are marked, ``(H, W)``."""
+    if is_deep(image):
+        values = np.asarray(image)
+    elif image.mode in {"1", "L"}:
+        values = np.asarray(image.convert("L"))
+    else:  # grey would round dark colours to black
+        values = np.asarray(reduce(ImageChops.lighter, image.convert("RGB").split()))
+    return values > (127 if path.suffix.lower() in _LOSSY else 0)
 
 
 def read_marks(masks: Iterable[Path]) -> np.ndarray | None:
@@ -202,7 +209,7 @@ def read_marks(masks: Iterable[Path]) -> np.ndarray | None:
     for path in masks:
         try:
             with open_file(path) as file:
-                marks = np.asarray(file.convert("L")) > threshold(path)
+                marks = marks_of(file, path)
         except Exception as error:  # what Pillow's decoders raise is an open list
             msg = f"Cannot read mask {path}: {error}. Replace or remove the file."
             raise OSError(msg) from error

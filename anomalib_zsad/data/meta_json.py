@@ -69,7 +69,7 @@ def read_index(path: Path, root: Path) -> list[Entry]:
 
 def _records(path: Path) -> Iterator[tuple[Split, str, dict[str, Any]]]:
     """Split, class and record of every image, whatever the nesting."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     try:
         if path.suffix == ".jsonl":
             index: Any = {"": [json.loads(line) for line in text.splitlines() if line.strip()]}

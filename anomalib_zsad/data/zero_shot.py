@@ -207,7 +207,7 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
             # Engine.test validates zero-shot models first. Ours skip that when they have their calibration, and the
             # source need not exist then. Others, such as WinCLIP, get their threshold from the calibration share.
             model = self.trainer.lightning_module if self.trainer is not None else None
-            return [] if getattr(model, "zero_shot", False) else self._source_classes, []
+            return [] if getattr(model, "calibrated", False) else self._source_classes, []
         return self._source_classes, self._target_classes
 
     def prepare_data(self) -> None:
@@ -368,4 +368,4 @@ def _file(path: str) -> tuple[int, int] | str:
         status = os.stat(path)  # noqa: PTH116 - a hundred thousand of these
     except FileNotFoundError:  # a picture that is made, or part of one
         return os.path.realpath(path)
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)  # some drives have no numbers

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +33,15 @@ def find_images(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
     if read_run(folder) is not None:
         msg = f"{folder} is the folder of a report, whose overlays are no photographs; name the folder of photographs."
         raise ValueError(msg)
-    seen = {_identity(leave_out)} if leave_out is not None and leave_out.exists() else set()
+    seen = set() if leave_out is None else {os.path.realpath(leave_out)}
     yield from _walk(folder, seen)
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    identity = _identity(folder)
-    if identity in seen:
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    place = os.path.realpath(folder)  # numbers of files would not do: some network drives have one for all
+    if place in seen:
         return
-    seen.add(identity)
+    seen.add(place)
     if read_run(folder) is not None:
         logger.warning("Left out: %s (a report of anomalib-zsad detect).", folder)
         return
@@ -54,11 +55,6 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
             yield from _walk(path, seen)
         elif path.suffix.lower() in SUFFIXES:
             yield path
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def _is_folder(path: Path) -> bool:

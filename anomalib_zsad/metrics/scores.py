@@ -93,6 +93,12 @@ class PixelScores:
             self.held += len(normal) + len(anomalous)
             return
         bins = self.histogram.shape[1]
+        slack = 1 / bins  # no more than binning moves a score anyway
+        if any(len(part) and (part.min() < -slack or part.max() > 1 + slack) for part in (normal, anomalous)):
+            self.flaw = (
+                "a map leaves [0, 1], where the bins are; scale it, or keep its scores (thresholds, exact_pixels)"
+            )
+            return
         for index, scores, amounts in ((0, normal, None), (1, anomalous, None), (2, anomalous, weights)):
             places = np.clip(scores * bins, 0, bins - 1).astype(np.int32)
             self.histogram[index] += np.bincount(places, amounts, minlength=bins)

@@ -106,8 +106,9 @@ class MethodConfig(BaseModel):
     def resolve(cls, arguments: Mapping[str, Any], adapter: Mapping[str, Any] | None = None) -> Self:
         """Make a complete config from constructor arguments and, if there is one, from an adapter's config.
 
-        A field left at its default takes the adapter's value (but for :attr:`never_from_adapter`). A field that differs
-        from both wins, unless it shapes the learned tensors (:attr:`fixed_by_adapter`).
+        A field left at its default takes the adapter's value (but for :attr:`never_from_adapter`), also if it was given
+        the value of the default: the two cannot be told apart. A field that differs from both wins, unless it shapes
+        the learned tensors (:attr:`fixed_by_adapter`).
 
         Args:
             arguments (Mapping[str, Any]): Values by field name.
@@ -133,7 +134,7 @@ class MethodConfig(BaseModel):
                     f"Leave {name} out to use the adapter's, or train an adapter with {name}={given!r}."
                 )
                 raise ValueError(msg)
-        if replaced:
+        if replaced:  # no warning: whoever uses an adapter that was trained with options of its own would get it
             logger.info("The adapter's values stand for the defaults of the same name: %s.", ", ".join(replaced))
         for name, default in (("backbone", cls.default_backbone), ("image_size", cls.default_image_size)):
             values[name] = default if values.get(name) is None else values[name]

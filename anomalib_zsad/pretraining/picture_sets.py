@@ -16,8 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_zsad.data.photographs import Photographs
+from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.data.synthetic_surfaces import Split, SyntheticSurfacesDataset
 from anomalib_zsad.data.words import OBJECT
+from anomalib_zsad.pictures import Picture
 
 
 class Batch(NamedTuple):
@@ -83,14 +85,14 @@ def real_sets(root: Path, size: int, batch_size: int = 16) -> list[PictureSet]:
 
     Raises:
         ValueError: If there is no such folder, or an index lists no pictures.
+        OSError: While they are read, if one cannot be; the message names the file.
     """
 
     def read(photos: Photographs) -> Iterator[Batch]:
         for start in range(0, len(photos), batch_size):
             some = range(start, min(start + batch_size, len(photos)))
-            images = [
-                Image.open(photos.paths[i]).convert("RGB").resize((size, size), Image.Resampling.BICUBIC) for i in some
-            ]
+            pictures = [Picture(read_image(str(photos.paths[i])).numpy()) for i in some]
+            images = [picture.image().resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
             masks = [torch.from_numpy(photos.mask(i, size).copy()) for i in some]
             yield Batch(
                 torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255,

@@ -146,6 +146,17 @@ def test_ctrl_c_is_told_and_no_traceback(report: bool, photos: Path, graph: Path
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_the_report_shows_the_images_of_the_highest_scores_only(most: int, photos: Path, graph: Path, tmp_path) -> None:
+    report = tmp_path / "report"
+    assert detect(photos, graph, report, "--gallery", str(most)) == 3
+    records = lines(report)
+    assert records.keys() == {*GOOD, *BAD}
+    ranked = sorted(GOOD, key=lambda name: -records[name]["score"])
+    content = (report / "report.html").read_text().partition('id="data">')[2].partition("</script>")[0]
+    assert [shown["image"] for shown in json.loads(content)["images"]] == ranked[:most]
+
+
 def test_wrong_arguments_are_told(photos: Path, graph: Path, tmp_path: Path, capsys) -> None:
     assert detect(tmp_path / "none", graph, tmp_path / "report") == 1
     assert "none does not exist" in capsys.readouterr().err

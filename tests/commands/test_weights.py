@@ -1,5 +1,6 @@
 # Copyright (C) 2026 anomalib_zsad contributors
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: F811 - fixtures
 
 """``anomalib-zsad weights``, with folders of its own; nothing leaves this machine."""
 
@@ -15,9 +16,13 @@ import time
 import pytest
 import torch
 
+import anomalib_zsad
+from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.cli import main
 from anomalib_zsad.clip.random_weights import weight_shapes
 from anomalib_zsad.clip.weights import clip_config
+from tests.models.bayes_pfl.test_convert import model, released  # noqa: F401
+from tests.models.cops.test_convert import checkpoint
 
 
 @pytest.fixture
@@ -120,6 +125,27 @@ def test_info(capsys, tmp_path):
     assert re.search(r"activation gelu\nsha256     [0-9a-f]{64}\n", out)
     assert main(["weights", "info", "tiny-random", str(tmp_path / "no.pt")]) == 1
     assert "There is no weights file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["BayesPFL", "CoPS"])
+def test_convert_a_released_checkpoint(method, capsys, tmp_path, released):
+    content = {"MyModel": released} if method == "BayesPFL" else checkpoint()
+    source, adapter = tmp_path / "released.pth", tmp_path / "adapter.safetensors"
+    torch.save(content, source)
+    assert main(["weights", "convert", "--method", method, str(source), str(adapter)]) == 0
+    assert capsys.readouterr().out == f"adapter    {adapter}\n"
+    found = Adapter.load(adapter, method)
+    wanted = getattr(anomalib_zsad, method).convert(source)
+    assert found.origin == wanted.origin == {"released_checkpoint": "released.pth"}
+    assert found.tensors.keys() == wanted.tensors.keys()
+    for name, value in wanted.tensors.items():  # not a number: what the released files leave out
+        torch.testing.assert_close(found.tensors[name], value, rtol=0, atol=0, equal_nan=True)
+
+    other = "CoPS" if method == "BayesPFL" else "BayesPFL"
+    assert main(["weights", "convert", "--method", other, str(source), str(tmp_path / "b.safetensors")]) == 1
+    assert main(["weights", "convert", "--method", method, str(source), str(tmp_path / "adapter.pth")]) == 1
+    assert "an adapter is a .safetensors file, not adapter.pth" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter.safetensors", "released.pth"]
 
 
 def test_usage_errors(capsys):

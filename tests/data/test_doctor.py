@@ -106,6 +106,16 @@ def test_masks(small):
     ]
 
 
+def test_masks_in_colour(small):
+    """Every pixel above 0 is marked, also where grey would round it to black."""
+    truth = small / "tubes" / "ground_truth" / "scratches" / "000_mask.png"
+    size = Image.open(truth).size
+    Image.new("RGB", size, (1, 0, 0)).save(truth)
+    assert found(small) == ([], [])
+    Image.new("RGB", size).save(truth)
+    assert "with an empty mask" in found(small)[0][0]
+
+
 def test_copies(small):
     good, bad = small / "tubes" / "test" / "good" / "000.png", small / "tubes" / "test" / "scratches" / "000.png"
     shutil.copy(bad, small / "connector" / "test" / "scratches" / "000.png")

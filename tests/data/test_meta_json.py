@@ -103,6 +103,12 @@ def test_what_says_that_there_is_no_mask(data, mask):
     assert (batch.has_mask == ~batch.gt_label).all()
 
 
+def test_a_mark_of_the_byte_order_is_no_text(data, expected):
+    path = data / "marked.json"
+    path.write_text(json.dumps(entries_of(data)), encoding="utf-8-sig")
+    assert summary(read_index(path, data)) == expected
+
+
 def test_masks_of_normal_images_are_ignored(data, expected):
     """Bayes-PFL gives them empty ones, which need not exist."""
     index = entries_of(data)

@@ -242,6 +242,30 @@ def test_jpeg_masks_are_cut_at_half(tmp_path):
     assert read_marks([trees.mask(tmp_path / "ones.png", value=1)]).sum() == 30
 
 
+@pytest.mark.parametrize(
+    ("mode", "black", "dark"),
+    [
+        ("RGB", 0, (1, 0, 0)),
+        ("RGBA", (0, 0, 0, 255), (0, 0, 1, 255)),
+        ("P", 0, 1),
+        ("LA", (0, 255), (1, 255)),
+        ("L", 0, 1),
+        ("1", 0, 1),
+        ("I;16", 0, 1),
+        ("F", 0, 0.25),
+    ],
+)
+def test_every_pixel_above_0_is_marked_in_masks_of_all_kinds(mode, black, dark, tmp_path):
+    image = Image.new(mode, (8, 6), black)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 0, 1, 0])
+    image.putpixel((3, 2), dark)
+    image.save(tmp_path / "mask.tif")
+    with Image.open(tmp_path / "mask.tif") as saved:
+        assert saved.mode == mode
+    assert np.argwhere(read_marks([tmp_path / "mask.tif"])).tolist() == [[2, 3]]
+
+
 def test_squares_of_strips(planted):
     root, *_ = planted("AITEX")
     datamodule = AITEX(root, "fabric_04")

@@ -12,6 +12,7 @@ import torch
 from anomalib.data import Folder, ImageBatch, MVTecAD, get_datamodule
 from anomalib.engine import Engine
 from anomalib.models import Padim
+from anomalib.pipelines.tiled_ensemble.components.utils.ensemble_tiling import EnsembleTiler, TileCollater
 from torchvision.transforms.v2 import Resize
 
 from anomalib_zsad.data import (
@@ -237,16 +238,13 @@ def test_get_datamodule_passes_plain_dictionaries(root, monkeypatch):
 
 
 def test_tiled_ensembles_collate_function_keeps_our_batches(source):
-    class Collater:  # as in anomalib.pipelines.tiled_ensemble
-        default_collate_fn = ImageBatch.collate
-
-        def __call__(self, items):
-            return self.default_collate_fn(items)
-
-    datamodule = zero_shot(**source)
+    datamodule = zero_shot(**source, augmentations=Resize((64, 64)))
     datamodule.setup()
-    datamodule.external_collate_fn = Collater()
-    assert type(next(iter(datamodule.train_dataloader()))) is AuxiliaryBatch
+    tiler = EnsembleTiler((32, 32), (32, 32), (64, 64))
+    datamodule.external_collate_fn = TileCollater(tiler, (0, 1), default_collate_fn=ImageBatch.collate)
+    batch = next(iter(datamodule.train_dataloader()))
+    assert type(batch) is AuxiliaryBatch
+    assert batch.image.shape[2:] == batch.gt_mask.shape[1:] == (32, 32)
 
 
 # ---- through the engine --------------------------------------------------------------------------------------------
@@ -293,9 +291,9 @@ def test_test_and_predict_do_not_touch_the_source(engine, source, target, tmp_pa
 
 
 class ZeroShotPadim(Padim):
-    """Stands for our models with their weights given."""
+    """Stands for our models with their weights given, calibration and all."""
 
-    zero_shot = True
+    zero_shot = calibrated = True
 
 
 def test_validating_a_zero_shot_model_needs_no_source(engine, target, tmp_path):
@@ -373,6 +371,23 @@ def test_shared_files(stages, folder, tmp_path):
         with pytest.raises(ValueError, match=r"10 images are in source and target.*exclude_classes: \[screws\]"):
             datamodule.setup(last)
     zero_shot(target=other).setup("test")
+
+
+def test_files_without_numbers_are_told_by_their_place(folder, tmp_path, monkeypatch):
+    """As on network drives: images are not all the same, and links do not hide those that are."""
+    stat_of = os.stat
+
+    def numberless(*arguments, **options):
+        status = stat_of(*arguments, **options)
+        return os.stat_result((status[0], 0, *status[2:]))
+
+    screws, nails = folder("screws"), folder("nails")
+    (tmp_path / "link").symlink_to(tmp_path / "screws")
+    monkeypatch.setattr(os, "stat", numberless)
+    zero_shot(source=Folder(**screws), target=Folder(**nails)).setup()
+    linked = Folder(**{**screws, "name": "nails", "root": str(tmp_path / "link")})
+    with pytest.raises(ValueError, match="10 images are in source and target"):
+        zero_shot(source=Folder(**screws), target=linked).setup()
 
 
 def test_category_shared_over_splits(root):

@@ -4,7 +4,6 @@
 """A journal that was interrupted anywhere."""
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
@@ -47,6 +46,7 @@ def test_the_last_record_counts_and_compacting_keeps_it(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
     path = tmp_path / "results.jsonl"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(path) as journal:

@@ -205,6 +205,24 @@ def test_walks_a_folder_once_whatever_it_links_to(tmp_path: Path) -> None:
     assert found == ["10.JPG", "2.png", "a/1.tiff", "a/b/x.webp", "self.png"]
 
 
+def test_enters_folders_where_no_file_has_a_number(tmp_path: Path, monkeypatch) -> None:
+    """As on network drives; links in a circle end all the same."""
+    stat_of = os.stat
+
+    def numberless(*arguments, **options) -> os.stat_result:
+        status = stat_of(*arguments, **options)
+        return os.stat_result((status[0], 0, *status[2:]))
+
+    for folder in ("a/b", "c", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "x.png").touch()
+    (tmp_path / "a" / "circle").symlink_to(tmp_path)
+    monkeypatch.setattr(os, "stat", numberless)
+    assert (tmp_path / "a").stat().st_ino == (tmp_path / "c").stat().st_ino == 0
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path, leave_out=tmp_path / "out")]
+    assert found == ["a/b/x.png", "c/x.png"]
+
+
 def test_enters_folders_whose_run_json_is_another_s(tmp_path: Path) -> None:
     for number, content in enumerate((b"[" * 100_000, b"\xff", b"{}", b'{"anomalib_zsad_report": 1}')):
         folder = tmp_path / str(number)

@@ -8,7 +8,7 @@ next one fails, as on a full disk.
 """
 
 import multiprocessing
-import resource
+import os
 import subprocess
 import sys
 from collections.abc import Generator
@@ -32,6 +32,7 @@ from tests.deploy.conftest import FACTS, save_graph
 from tests.faults.test_kill_detect import contents, take_photos
 from tests.faults.test_kill_training import PRELOAD, build, train
 
+resource = pytest.importorskip("resource", reason="Windows has no limits of this kind")
 ROOT = Path(__file__).parents[2]
 FULL = r"(File too large|No space left on device), while writing .*{}\. Nothing half-written was left\. Make room"
 
@@ -62,6 +63,38 @@ def test_whole_files(tmp_path: Path) -> None:
         partial.write_text("after")
     assert path.read_text() == "after"
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_writers_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with whole(path) as first, whole(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"  # it ended last
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 127)
+    with whole(path) as partial:
+        partial.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_what_a_killed_writer_left_goes_a_day_later(tmp_path: Path) -> None:
+    with whole(tmp_path / "elsewhere") as partial:
+        suffix = partial.name.removeprefix("elsewhere")
+        partial.touch()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    names = ("a.ckpt" + suffix, "b.ckpt" + suffix, "c.partial", "d")
+    for name in names:
+        (folder / name).touch()
+        os.utime(folder / name, (0, 0) if name != names[1] else None)
+    with whole(folder / "new") as partial:
+        partial.touch()
+    assert {one.name for one in folder.iterdir()} == {"new", *names[1:]}
 
 
 def test_tables_and_pictures_of_benchmarks(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import pickle
-import resource
 import struct
 import zipfile
 from collections.abc import Callable, Generator
@@ -39,6 +38,7 @@ IMAGE = np.full((20, 30, 3), 200, np.uint8)
 @contextmanager
 def little_memory(megabytes: int = 300) -> Generator[None]:
     """What runs inside must not take more memory than this."""
+    resource = pytest.importorskip("resource")  # not on Windows
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield  # noqa: RUF075 - who fails has failed
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < megabytes * 1024

@@ -14,7 +14,6 @@ some (the bias of an attention's keys, which the softmax ignores) have gradients
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -156,10 +155,6 @@ def interrupt(processes, method: str, images: dict, calm: tuple[Path, float], ro
         number += 1  # it came to its end before the kill: begin anew
 
 
-def test_training_killed_twice_gives_the_same_adapter(processes, images: dict, calm, tmp_path: Path) -> None:
-    interrupt(processes, "DAPO", images, calm("DAPO"), tmp_path, kills=2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["DAPO", "PromptMoE"])
 def test_training_killed_ten_times_gives_the_same_adapter(method, processes, images, calm, tmp_path) -> None:
@@ -169,8 +164,10 @@ def test_training_killed_ten_times_gives_the_same_adapter(method, processes, ima
     print(method, "checkpoints at each kill:", seen)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["BayesPFL", "CoPS", "DAPO", "PromptAD", "PromptMoE"])
+@pytest.mark.parametrize(
+    "method",
+    ["DAPO", *(pytest.param(name, marks=pytest.mark.slow) for name in ("BayesPFL", "CoPS", "PromptAD", "PromptMoE"))],
+)
 def test_every_method_goes_on_as_if_nothing_had_been(method, processes, images, calm, tmp_path) -> None:
     """Killed as soon as there is a checkpoint, so that most of the training lies behind the kill."""
     process = processes.Process(target=train, args=(method, images, str(tmp_path), None))
@@ -179,6 +176,7 @@ def test_every_method_goes_on_as_if_nothing_had_been(method, processes, images, 
         process.join(0.01)
     process.kill()
     process.join()
+    assert newest(tmp_path)
     assert not adapters(tmp_path)
     assert run(processes, method, images, tmp_path) is not None
     print(method, "difference over all tensors, and the largest:", check_same(calm(method)[0], tmp_path, method))
@@ -244,10 +242,11 @@ def test_a_kill_while_a_checkpoint_is_copied_leaves_no_half_of_one(processes, im
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert newest(tmp_path) is None
-    assert len(list(tmp_path.rglob("*.ckpt.partial"))) == 1
+    assert len(list(tmp_path.rglob("*.ckpt.*.partial"))) == 1
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
     io = WholeCheckpointIO(TorchCheckpointIO())
     path = tmp_path / "weights" / "model.ckpt"
     io.save_checkpoint({"epoch": 1}, path)

@@ -5,7 +5,6 @@
 
 import math
 import os
-import resource
 import subprocess
 import warnings
 from pathlib import Path
@@ -22,7 +21,9 @@ from anomalib_zsad import Detector
 from anomalib_zsad.data.reading import read_item
 from anomalib_zsad.deploy import UnreadableImageError
 from anomalib_zsad.deploy.folders import find_images
+from anomalib_zsad.models.promptad.few_shot import images_in_folder
 from anomalib_zsad.pictures import read
+from anomalib_zsad.pretraining.picture_sets import real_sets
 from tests.deploy.conftest import FACTS, save_graph
 from tests.faults.pictures import COLOURS, DEEP, DEEP_GREY, READ, REFUSED, encoded, photo
 
@@ -103,8 +104,34 @@ def test_postscript_is_not_handed_to_ghostscript(tmp_path: Path, monkeypatch) ->
     assert not marker.exists()
 
 
+def test_evaluation_and_few_shots_read_by_the_same_rules(tmp_path: Path) -> None:
+    """16 bits are scaled, damage is named, and 8 bits are what they are in anomalib."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    plain, deep = READ["plain"](folder), DEEP_GREY["16 bit png"](folder)
+
+    def first_of_a_set(path: Path) -> torch.Tensor:
+        (folder / "index.csv").write_text(f"image,label,mask,split,type\n{path.name},0,,test,good\n")
+        (pictures,) = real_sets(tmp_path, 20)
+        (batch,) = pictures.batches()
+        return batch.images[0]
+
+    small = Image.open(plain).convert("RGB").resize((20, 20), Image.Resampling.BICUBIC)
+    assert torch.equal(first_of_a_set(plain), torch.from_numpy(np.array(small)).permute(2, 0, 1) / 255)
+    assert first_of_a_set(deep).mean() == pytest.approx(read(deep).pixels.mean(), abs=0.01)
+    scaled, same = images_in_folder(folder, 2)  # deep.png, plain.png
+    assert torch.equal(scaled, torch.from_numpy(read(deep).pixels))
+    assert torch.equal(same, read_image(plain, as_tensor=True))
+
+    damaged = REFUSED["cut png"][0](folder)
+    for reader in (first_of_a_set, lambda _: images_in_folder(folder, 1)):
+        with pytest.raises(OSError, match=r"Cannot read image .*cut\.png: .*[Tt]runcated.* Replace or remove the file"):
+            reader(damaged)
+
+
 @pytest.mark.parametrize("name", [name for name in REFUSED if "bomb" in name])
 def test_bombs_do_not_unfold(name: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
     path = REFUSED[name][0](tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UnreadableImageError):

@@ -162,6 +162,23 @@ def test_scores_that_are_not_numbers_are_named():
     assert set(report.rows[0].metrics.values()) == {"an image score is not finite", "a map is not finite"}
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 3), (-0.5, 1)])
+def test_maps_beyond_the_bins_are_named_and_those_that_only_round_are_not(lowest, highest):
+    sample = make_sample(3)
+    sample.maps = lowest + (highest - lowest) * sample.maps
+    assert run(sample).mean == pytest.approx(reference(sample), abs=1e-12)
+    (row,) = run(sample, thresholds=64).rows
+    reason = "a map leaves [0, 1], where the bins are; scale it, or keep its scores (thresholds, exact_pixels)"
+    assert {row.metrics[name] for name in PIXEL_METRICS} == {reason}
+    assert all(isinstance(row.metrics[name], float) for name in IMAGE_METRICS)
+    late = Scores(exact_pixels=sample.maps.size // 2)
+    feed(late, sample, "a")
+    assert late.report().rows[0].metrics["pixel_AP"] == reason
+    sample = make_sample(3)
+    sample.maps[0, 0, 0], sample.maps[1, 0, 0] = -1e-7, 1 + 1e-6
+    assert set(run(sample, thresholds=2**16).mean) == set(METRICS)
+
+
 def test_mean_is_over_classes_where_defined():
     good, half = make_sample(1), make_sample(2)
     half.masks[:] = False

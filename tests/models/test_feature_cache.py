@@ -6,7 +6,6 @@
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import time
 from pathlib import Path
@@ -254,6 +253,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_training(tmp_path, caplog) -> 
     model = build(cache="disk", cache_dir=tmp_path).model
     model.cache = open_cache(model, 9)
     known = model.see(images(2))
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = next(tmp_path.rglob("*.npy")).stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))

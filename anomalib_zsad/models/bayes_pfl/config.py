@@ -42,7 +42,7 @@ class BayesPFLConfig(MethodConfig):
     rules: Literal["deployable", "official"] = Field(
         default="deployable",
         description="``deployable``: one rule for all data and one image at a time. ``official``: the released "
-        "evaluation, whose top-k depends on the class name and whose score is scaled over the whole test set.",
+        "evaluation, whose top-k depends on data set and class and whose score is scaled over the whole test set.",
     )
     num_samples: int = Field(
         default=10, ge=1, description="Monte-Carlo samples R of the prompt distributions at test time; may be changed."

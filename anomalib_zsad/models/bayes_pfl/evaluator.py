@@ -16,7 +16,7 @@ from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.metrics.gather import processes
 from anomalib_zsad.metrics.report import Report
 from anomalib_zsad.metrics.scores import Array, Scores
-from anomalib_zsad.models.bayes_pfl.words import WITHOUT_MAP, class_word, official_scores
+from anomalib_zsad.models.bayes_pfl.words import official_scores
 
 
 class TransductiveScores(Scores):
@@ -24,18 +24,14 @@ class TransductiveScores(Scores):
 
     Attributes:
         batch_parts (Tensor): ``(B, 2)`` text and map scores of the images that are added next.
-        batch_words (Sequence[str]): ``B`` words in their prompts.
         parts (dict[str, list[list[float]]]): Text and map scores of all images so far, class by class.
-        words (dict[str, str]): Word in the prompts of each class.
     """
 
     batch_parts: Tensor
-    batch_words: Sequence[str]
 
     def __init__(self, thresholds: int | None, exact_pixels: int) -> None:
         super().__init__(thresholds, exact_pixels)
         self.parts: dict[str, list[list[float]]] = defaultdict(list)
-        self.words: dict[str, str] = {}
 
     def add(
         self,
@@ -48,16 +44,13 @@ class TransductiveScores(Scores):
     ) -> None:
         """Take in ``B`` images and the parts of their scores."""
         super().add(scores, labels, maps, masks, classes, has_mask)
-        for name, pair, word in zip(classes or [], self.batch_parts.tolist(), self.batch_words, strict=True):
+        for name, pair in zip(classes or [], self.batch_parts.tolist(), strict=True):
             self.parts[name].append(pair)
-            self.words[name] = word
 
     def report(self) -> Report:
         """Scale both parts over each class, add them, and compute every metric."""
         for name, pairs in self.parts.items():
             text, maps = torch.tensor(pairs, dtype=torch.float64).unbind(dim=1)
-            if class_word(self.words[name]) in WITHOUT_MAP:
-                maps = text
             self.classes[name].scores = official_scores(text, maps).tolist()
         return super().report()
 
@@ -67,7 +60,7 @@ class OfficialEvaluator(PerClassEvaluator):
 
     That score is half the text score plus half the map score, each scaled to [0, 1] over all test images of the class.
     It is transductive: no single image has it. Maps, and so the pixel metrics, are as under the other rules. A model
-    tells the parts by its attribute ``score_parts`` ``(B, 2)``, and the ``B`` words in its prompts by ``score_words``.
+    tells the parts by its attribute ``score_parts`` ``(B, 2)``; an image without a map part has its text score twice.
     """
 
     scores: TransductiveScores
@@ -95,5 +88,4 @@ class OfficialEvaluator(PerClassEvaluator):
     ) -> None:
         """Collect what any evaluator does, and the parts of the scores."""
         self.scores.batch_parts = pl_module.score_parts  # type: ignore[assignment]
-        self.scores.batch_words = pl_module.score_words  # type: ignore[assignment]
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)

@@ -18,7 +18,6 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad.adapters import Adapter, read_checkpoint
-from anomalib_zsad.data.words import OBJECT
 from anomalib_zsad.functional import gaussian_smooth
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
@@ -26,7 +25,7 @@ from anomalib_zsad.models.bayes_pfl.convert import convert_official, official_st
 from anomalib_zsad.models.bayes_pfl.evaluator import OfficialEvaluator
 from anomalib_zsad.models.bayes_pfl.schedule import parameter_groups, stage_factor
 from anomalib_zsad.models.bayes_pfl.torch_model import BayesPFLModel
-from anomalib_zsad.models.bayes_pfl.words import official_word
+from anomalib_zsad.models.bayes_pfl.words import SMALL_DEFECTS, WITHOUT_MAP, official_word
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,8 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
     Args:
         {fields}
         weights: Adapter file of an earlier training (``.safetensors``), or a released checkpoint (``.pth``). ``None``
-            starts a new model.
+            starts a new model. Options at their default take the adapter's values, also where the default is given;
+            the log names them.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.
@@ -61,7 +61,6 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
     config: BayesPFLConfig
     model: BayesPFLModel
     score_parts: Tensor
-    score_words: list[str]
 
     def __init__(
         self,
@@ -172,10 +171,8 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
         words = super().prompt_words(batch)
         if self.config.rules == "deployable" or not words:
             return words
-        datamodule = getattr(self.trainer, "datamodule", None)
-        common = [getattr(datamodule, "category", None)] * batch.batch_size
-        categories = getattr(batch, "category", None) or common
-        return {"class_names": list(map(self._official_word, categories, words["class_names"]))}
+        classes = zip(self._classes(batch), words["class_names"], strict=True)
+        return {"class_names": [official_word(*names, word) if names[1] else word for names, word in classes]}
 
     def _described_words(self) -> dict[str, str]:
         words = super()._described_words()
@@ -183,18 +180,23 @@ class BayesPFL(ZeroShotMixin, AnomalibModule):
             return words
         return {"class_words": words["class_words"].replace("folder", "bayes_pfl")}
 
-    def _official_word(self, category: str | None, given: str) -> str:
-        name = getattr(self.trainer.datamodule, "name", "")
-        data_set = self._sets.get(category or "", name)
-        return official_word(data_set, category.removeprefix(f"{data_set}/"), given) if category else given
+    def _classes(self, batch: ImageBatch) -> list[tuple[str, str]]:
+        """Data set and class of each image, as they are spelt in the data; ``""`` for what is not known."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        name, common = getattr(datamodule, "name", ""), getattr(datamodule, "category", None) or ""
+        categories = getattr(batch, "category", None) or [common] * batch.batch_size
+        pairs = [(self._sets.get(category, name), category) for category in categories]
+        return [(data_set, category.removeprefix(f"{data_set}/")) for data_set, category in pairs]
 
     def _infer(self, batch: ImageBatch) -> STEP_OUTPUT:
         if self.config.rules == "deployable":
             return super()._infer(batch)
-        words = self.prompt_words(batch)
-        prediction = self.model.predict(batch.image, **words)  # type: ignore[arg-type]
-        self.score_parts = torch.stack([prediction.text_score, prediction.map_score], dim=1)
-        self.score_words = words.get("class_names") or [self.config.class_name or OBJECT] * batch.batch_size
+        classes = self._classes(batch)
+        small = [(category or data_set) in SMALL_DEFECTS for data_set, category in classes]
+        prediction = self.model.predict(batch.image, small_defects=small, **self.prompt_words(batch))  # type: ignore[arg-type]
+        without = torch.tensor([data_set in WITHOUT_MAP for data_set, _ in classes], device=self.device)
+        map_score = torch.where(without, prediction.text_score, prediction.map_score)
+        self.score_parts = torch.stack([prediction.text_score, map_score], dim=1)
         if self.config.uncertainty_map:
             batch.extra_maps = {"uncertainty_map": prediction.uncertainty[:, None]}  # type: ignore[attr-defined]
         maps = gaussian_smooth(prediction.anomaly_map, self.config.smoothing_sigma)

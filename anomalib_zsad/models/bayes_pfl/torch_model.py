@@ -27,7 +27,7 @@ from anomalib_zsad.models.bayes_pfl.components import (
 )
 from anomalib_zsad.models.bayes_pfl.config import BayesPFLConfig
 from anomalib_zsad.models.bayes_pfl.loss import dice, focal_loss, orthogonality, regularisation
-from anomalib_zsad.models.bayes_pfl.words import SMALL_DEFECTS, class_word
+from anomalib_zsad.models.bayes_pfl.words import class_word
 
 
 class ImageFeatures(NamedTuple):
@@ -186,7 +186,7 @@ class BayesPFLModel(MethodModel):
         text, _, _ = self.speak(features.image, self.noise, class_names)
         text_score = self._text_score(features, text)
         raw = torch.stack([maps.mean(dim=1) for maps in self._probabilities(features.patches, text)]).mean(dim=0)
-        score = 0.5 * text_score + 0.5 * self._map_score(raw, class_names)
+        score = 0.5 * text_score + 0.5 * self._map_score(raw)
         smooth = gaussian_smooth(raw, self.config.smoothing_sigma)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
 
@@ -196,8 +196,17 @@ class BayesPFLModel(MethodModel):
         score = 0.5 * found.text_score + 0.5 * found.map_score
         return UncertainBatch(score, anomaly_map=smooth[:, None], uncertainty_map=found.uncertainty[:, None])
 
-    def predict(self, images: Tensor, class_names: Sequence[str] | None = None) -> BayesPFLPrediction:
-        """The parts of the score, the map of each layer, and how far the prompts disagree. Arguments as ``forward``."""
+    def predict(
+        self, images: Tensor, class_names: Sequence[str] | None = None, small_defects: Sequence[bool] | None = None
+    ) -> BayesPFLPrediction:
+        """The parts of the score, the map of each layer, and how far the prompts disagree.
+
+        Args:
+            images (Tensor): As for ``forward``.
+            class_names (Sequence[str] | None): As for ``forward``.
+            small_defects (Sequence[bool] | None): Of each image, whether official rules take 20 pixels instead of 2000
+                into its map score (:data:`~anomalib_zsad.models.bayes_pfl.words.SMALL_DEFECTS`). ``None``: of none.
+        """
         features = self.look(images)
         text, _, _ = self.speak(features.image, self.noise, class_names)
         moments = [
@@ -206,7 +215,7 @@ class BayesPFLModel(MethodModel):
         ]
         layer_maps, spread = torch.stack(moments, dim=2)  # 2 x (B, layers, H, W)
         raw = layer_maps.mean(dim=1)
-        map_score = self._map_score(raw, class_names)
+        map_score = self._map_score(raw, small_defects)
         return BayesPFLPrediction(self._text_score(features, text), map_score, layer_maps, raw, spread.mean(dim=1))
 
     def train_step(
@@ -290,12 +299,11 @@ class BayesPFLModel(MethodModel):
             margin = self._margin(layer, tokens, text)
             yield torch.sigmoid(upsample(margin, self._image_size, align_corners=True))
 
-    def _map_score(self, maps: Tensor, class_names: Sequence[str] | None) -> Tensor:
+    def _map_score(self, maps: Tensor, small_defects: Sequence[bool] | None = None) -> Tensor:
         """Mean of the largest values of the raw ``maps`` ``(B, H, W)``; how many is what the rules say."""
         if self.config.rules == "deployable":
             return topk_mean(maps, max(1, round(self.config.top_fraction * maps.shape[-1] * maps.shape[-2])))
-        names = [self.config.class_name or "object"] if self.config.class_name or class_names is None else class_names
-        small = torch.tensor([class_word(name) in SMALL_DEFECTS for name in names], device=maps.device)
+        small = torch.tensor(small_defects or [False], device=maps.device)
         return torch.where(small, topk_mean(maps, 20), topk_mean(maps, 2000))
 
     def losses(self, output: BayesPFLOutput, labels: Tensor, masks: Tensor, has_mask: Tensor) -> dict[str, Tensor]:

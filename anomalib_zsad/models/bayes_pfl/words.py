@@ -24,11 +24,13 @@ RENAMED = {
 }
 """Data set names that read badly in a prompt."""
 
-SMALL_DEFECTS = frozenset({"capsules", "macaroni", "pipe fryum", "screw", "cashew", "chewing gum"})
-"""Words of the classes whose map score is the mean of 20 instead of 2000 pixels under official rules."""
+SMALL_DEFECTS = frozenset({
+    "capsules", "macaroni1", "macaroni2", "pipe_fryum", "screw", "cashew", "chewinggum",
+})  # fmt: skip
+"""Classes, of any data set, whose map score is the mean of 20 instead of 2000 pixels under official rules."""
 
-WITHOUT_MAP = frozenset({"head ct", "brain ct", "brain"})
-"""Words of the classes (HeadCT, BrainMRI, Br35H) that are scored by the text alone under official rules."""
+WITHOUT_MAP = frozenset({"HeadCT", "BrainMRI", "Br35H"})
+"""Data sets that are scored by the text alone under official rules."""
 
 
 def class_word(name: str) -> str:

@@ -3,8 +3,10 @@
 
 """CoPS as an anomalib model."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -20,6 +22,8 @@ from anomalib_zsad.models.cops.convert import convert_official, released_trainin
 from anomalib_zsad.models.cops.torch_model import CoPSModel
 from anomalib_zsad.zero_shot import ZeroShotMixin
 
+logger = logging.getLogger(__name__)
+
 
 @document(CoPSConfig)
 class CoPS(ZeroShotMixin, AnomalibModule):
@@ -32,7 +36,8 @@ class CoPS(ZeroShotMixin, AnomalibModule):
     Args:
         {fields}
         weights: Adapter file of an earlier training (``.safetensors``), or a released checkpoint (``.pth``). ``None``
-            starts a new model.
+            starts a new model. Options at their default take the adapter's values, also where the default is given;
+            the log names them.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.
@@ -93,6 +98,22 @@ class CoPS(ZeroShotMixin, AnomalibModule):
             visualizer=visualizer,
         )
         self.build(config, adapter)
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any]) -> tuple[Any, Adapter | None]:
+        """Resolve the arguments, and warn where weights do not say with which neighbourhood they were trained."""
+        config, adapter = super().read(arguments)
+        default = CoPSConfig.model_fields["neighbourhood"].default
+        unknown = adapter is not None and "neighbourhood" not in adapter.config
+        if unknown and config.rules == "deployable" and config.neighbourhood == default:
+            logger.warning(
+                "%s is neither of the two published files and does not say with which neighbourhood it was trained: %d "
+                "is taken, as for training on VisA. If it was another one, such as 3 for training on MVTec AD, say "
+                "--model.neighbourhood 3.",
+                arguments["weights"],
+                default,
+            )
+        return config, adapter
 
     @classmethod
     def convert(cls, path: str | Path) -> Adapter:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad.data.batches import AuxiliaryBatch
-from anomalib_zsad.data.defect_tables import number_of, table_of, words_in
+from anomalib_zsad.data.defect_tables import number_of, table_of, words_in, words_of
 from anomalib_zsad.models.base import document
 from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from anomalib_zsad.models.dapo.config import DAPOConfig
@@ -45,7 +45,8 @@ class DAPO(ZeroShotMixin, AnomalibModule):
 
     Args:
         {fields}
-        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model. Options at
+            their default take the adapter's values, also where the default is given; the log names them.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class and those of the kinds of defect.
@@ -108,6 +109,10 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         self.build(config, adapter)
         self._words_from_data = self.config.defect_types is None
         self._type_ids: dict[tuple[str, str], int] = {}
+        if adapter is not None and adapter.calibration:
+            trained = adapter.config.get("defect_types") or words_of("MVTecAD")
+            self.origin.setdefault("calibrated_defect_types", len(trained))
+        self._check_calibration()
 
     @property
     def defect_types(self) -> list[str]:
@@ -120,6 +125,21 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         self.model.config = self.config
         self.model.name_defects(self.config.defect_types or ())
         self.hparams.update({"defect_types": self.config.defect_types})
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        """Warn where the level of maps, a sum of K of K + 1 probabilities, is not that of the calibration."""
+        count = len(self.defect_types)
+        calibrated = self.origin.get("calibrated_defect_types", count)
+        if count != calibrated:
+            logger.warning(
+                "There are %s defect_types, and the model was calibrated with %s. The map is the sum over them, so its "
+                "level depends on their number: the calibrated threshold of pixels (masks, regions) does not fit. Give "
+                "one of your own (anomalib-zsad detect --pixel-threshold, Detector(pixel_threshold=...)), or train "
+                "with as many words.",
+                count,
+                calibrated,
+            )
 
     @staticmethod
     def configure_evaluator() -> DefectTypeEvaluator:
@@ -160,6 +180,13 @@ class DAPO(ZeroShotMixin, AnomalibModule):
         resumes = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING  # setup() has read the data
         if words and self._words_from_data and not resumes:
             self.defect_types = words
+        elif not resumes:
+            self._check_calibration()
+
+    def on_validation_epoch_end(self) -> None:
+        """Note how many words the calibration, which this epoch was for, is made with."""
+        super().on_validation_epoch_end()
+        self.origin["calibrated_defect_types"] = len(self.defect_types)
 
     def _number(self, word: str | None) -> int:
         """Number of a defect word, counted from 1; 0 if the kind is unknown."""

@@ -12,10 +12,11 @@ from typing import cast
 
 import numpy as np
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import LabelName, get_image_filenames, read_image
+from anomalib.data.utils import LabelName, get_image_filenames
 from torch import Tensor
 
 from anomalib_zsad.data.datasets import ZeroShotDataset, parts_of
+from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.zero_shot import ZeroShot
 
@@ -25,12 +26,13 @@ def images_in_folder(folder: str | Path, count: int) -> list[Tensor]:
 
     Raises:
         ValueError: If there are fewer.
+        OSError: If one cannot be read; the message names the file.
     """
     files = sorted(get_image_filenames(folder))
     if len(files) < count:
         msg = f"few_shot_source {folder} has {len(files)} images, k_shot asks for {count}."
         raise ValueError(msg)
-    return [cast("Tensor", read_image(file, as_tensor=True)) for file in files[:count]]
+    return [read_image(str(file)) for file in files[:count]]
 
 
 def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, list[Tensor]]:

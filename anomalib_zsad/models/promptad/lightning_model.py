@@ -3,6 +3,7 @@
 
 """PromptAD as an anomalib model."""
 
+import logging
 import math
 from collections.abc import Iterable
 from functools import partial
@@ -14,6 +15,8 @@ from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -27,6 +30,25 @@ from anomalib_zsad.models.promptad.config import PromptADConfig
 from anomalib_zsad.models.promptad.few_shot import images_in_folder, normal_images
 from anomalib_zsad.models.promptad.torch_model import PromptADModel
 from anomalib_zsad.zero_shot import ZeroShotMixin
+
+logger = logging.getLogger(__name__)
+
+
+class EndOfEpisodes(Callback):
+    """Leaves the datamodule of a training without episodes, as it was, however the training ends."""
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Take the sampler away."""
+        del pl_module  # This variable is not used.
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and isinstance(datamodule, SampledTraining):
+            datamodule.train_sampler = None
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Take the sampler away, as there is no teardown."""
+        del exception  # This variable is not used.
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.teardown(trainer, pl_module, "fit")
 
 
 @document(PromptADConfig)
@@ -43,7 +65,8 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
 
     Args:
         {fields}
-        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model. Options at
+            their default take the adapter's values, also where the default is given; the log names them.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.
@@ -119,15 +142,29 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         """Train in episodes of one class; for tests and predictions, look at the normal images of few-shot use."""
         super().setup(stage)
         datamodule = self.trainer.datamodule
-        if stage == "fit" and isinstance(datamodule, SampledTraining):  # others have one class
+        if stage == "fit" and isinstance(datamodule, SampledTraining):
             datamodule.train_sampler = partial(EpisodeSampler, anomaly_repeats=self.config.anomaly_repeats)
+        elif stage == "fit" and datamodule is not None:
+            self._warn_of_mixed_batches(datamodule)
         self.model.references = self._references() if stage in {"test", "predict"} else {}
 
-    def teardown(self, stage: str) -> None:
-        """Leave the datamodule as it was."""
-        super().teardown(stage)
-        if stage == "fit" and isinstance(self.trainer.datamodule, SampledTraining):
-            self.trainer.datamodule.train_sampler = None
+    def _warn_of_mixed_batches(self, datamodule: Any) -> None:
+        data, repeats = datamodule.train_data, self.config.anomaly_repeats
+        classes = data.samples.groupby(["dataset", "category"]).ngroups
+        if classes > 1 or (repeats > 1 and data.synthetic_seed is None):
+            name = type(datamodule).__name__
+            logger.warning(
+                "%s does not train in episodes: batches are drawn from all of its %d classes, and an anomalous image "
+                "is shown once an epoch, not anomaly_repeats=%d times. For episodes: --data ZeroShot --data.source %s.",
+                name,
+                classes,
+                repeats,
+                name,
+            )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """With what ends the episodes."""
+        return [*super().configure_callbacks(), EndOfEpisodes()]
 
     def prompt_words(self, batch: ImageBatch) -> dict[str, Any]:
         """The class words of auxiliary images; those of the target, which the config describes, unless it names one."""

@@ -32,7 +32,8 @@ class PromptMoE(ZeroShotMixin, AnomalibModule):
 
     Args:
         {fields}
-        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model.
+        weights: Adapter file of an earlier training (``.safetensors``). ``None`` starts a new model. Options at
+            their default take the adapter's values, also where the default is given; the log names them.
         pre_processor: Pre-processor, or whether to use CLIP's.
         post_processor: Post-processor, or whether to use the one calibrated on auxiliary data.
         evaluator: Evaluator, or whether to compute the six metrics per class.

@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anomalib_zsad.data import Br35H, BrainMRI, HeadCT, ZeroShot
+from anomalib_zsad.functional import topk_mean
 from anomalib_zsad.models.bayes_pfl import BayesPFL
 from tests.conftest import QUIET
 from tests.data.field_trees import plant
@@ -93,6 +94,35 @@ def test_official_rules_know_the_set_of_a_plain_datamodule(adapter, hospital_and
     Engine(default_root_dir=tmp_path, callbacks=[seen], logger=False, **QUIET).test(model, datamodule=data)
     assert seen.words == {"head_ct": {"object"}}
     assert model.describe()["class_words"] == "object"
+
+
+class Parts(Callback):
+    """The parts of the scores beside those that the rules could have taken, by category."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[dict[str, float]]] = {}
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        plain = pl_module.model.predict(batch.image, **pl_module.prompt_words(batch))
+        could = {"text": plain.text_score, 20: topk_mean(plain.anomaly_map, 20), 2000: plain.map_score}
+        for row, (name, taken) in enumerate(zip(batch.category, pl_module.score_parts[:, 1], strict=True)):
+            values = {rule: values[row].item() for rule, values in could.items()}
+            self.found.setdefault(name, []).append({**values, "taken": taken.item()})
+
+
+@pytest.mark.parametrize("options", [{}, {"class_name": "thing"}], ids=str)
+def test_official_rules_go_by_data_set_and_class_and_not_by_words(
+    options: dict, adapter: Path, parts: dict[str, dict], hospital_and_factory: Path, tmp_path: Path
+) -> None:
+    folders = [Folder(**{**parts[one], "name": name}) for one, name in (("washer", "Brain"), ("gasket", "capsules"))]
+    words = {"head_ct": "object", "capsules": "pill"}
+    data = ZeroShot(target=[HeadCT(hospital_and_factory / "HeadCT"), *folders], class_words=words, num_workers=0)
+    seen, model = Parts(), BayesPFL(weights=adapter, rules="official", visualizer=False, **options)
+    Engine(default_root_dir=tmp_path, callbacks=[seen], logger=False, **QUIET).test(model, datamodule=data)
+    for name, rule in {"head_ct": "text", "Brain": 2000, "capsules": 20}.items():
+        for values in seen.found[name]:
+            taken = [one for one in ("text", 20, 2000) if values[one] == pytest.approx(values["taken"], abs=1e-6)]
+            assert taken == [rule], name
 
 
 def test_an_extra_map_under_official_rules(adapter: Path, parts: dict[str, dict], tmp_path: Path) -> None:

@@ -84,6 +84,25 @@ def test_a_known_file_brings_its_neighbourhood(released, monkeypatch):
     assert CoPS.convert(released).origin == {"released_checkpoint": "epoch_10.pth", "data": "MVTec AD"}
 
 
+def test_a_file_that_does_not_tell_its_neighbourhood_is_named(released, tmp_path, monkeypatch, caplog):
+    def told(path, **options):
+        caplog.clear()
+        CoPS(**TINY, weights=path, **options)
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    converted = CoPS.convert(released).save(tmp_path / "cops.safetensors")
+    for path in (released, converted):
+        (message,) = told(path)
+        assert message.startswith(f"{path} is neither of the two published files")
+        assert "say --model.neighbourhood 3" in message
+        assert not told(path, neighbourhood=3)
+        assert not told(path, rules="official", official_target="visa")  # brings its own
+    digest = hashlib.sha256(released.read_bytes()).hexdigest()
+    monkeypatch.setitem(convert._RELEASED, digest, convert.Training("VisA", 5))
+    assert not told(released)
+    assert not told(CoPS(**TINY, weights=released).save_adapter(tmp_path / "saved.safetensors"))
+
+
 @torch.no_grad()
 def test_a_converted_file_scores_as_the_released_one(released, tmp_path):
     direct = CoPS(**TINY, weights=released).eval()

@@ -19,6 +19,7 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback
 from PIL import Image
 
+from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.functional import upsample
@@ -98,6 +99,40 @@ def test_a_checkpoint_brings_the_words_of_its_data_but_not_over_given_ones(train
         engine.test(model, datamodule=data(plates), ckpt_path=checkpoint)
         assert model.defect_types == model.config.defect_types == words
         assert model.model.text_features().shape[0] == 1 + len(words)
+
+
+def test_words_of_another_number_than_the_calibration_had_are_told(trained, plates, tmp_path, caplog) -> None:
+    def told() -> list[str]:
+        found = [text for text in caplog.messages if "the model was calibrated with 2" in text]
+        caplog.clear()
+        return found
+
+    path, checkpoint = adapter(trained), next(trained[1].rglob("*.ckpt"))
+    DAPO(weights=path)
+    model = DAPO(weights=path, defect_types=["dent", "scratch"])
+    DAPO.load_from_checkpoint(checkpoint)
+    assert not told()
+    DAPO(weights=path, defect_types=["dent"])
+    (message,) = told()
+    assert message.startswith("There are 1 defect_types")
+    assert "--pixel-threshold" in message
+    model.defect_types = ["crack", "oil", "dent"]
+    assert len(told()) == 1
+    DAPO(weights=model.save_adapter(tmp_path / "three.safetensors"))  # words of today, calibration of then
+    assert len(told()) == 1
+    model.defect_types = ["oil", "crack"]
+    assert not told()
+    other = DAPO(**SMALL, defect_types=["dent"], visualizer=False)
+    engine = Engine(default_root_dir=tmp_path, limit_test_batches=1, **QUIET)
+    engine.test(other, datamodule=data(plates), ckpt_path=checkpoint)
+    assert len(told()) == 1
+
+    header = Adapter.load(path, "DAPO")  # of an earlier version
+    header.origin.pop("calibrated_defect_types")
+    DAPO(weights=header.save(tmp_path / "old.safetensors"), defect_types=["dent"])
+    assert len(told()) == 1
+    DAPO(**SMALL).defect_types = ["dent"]  # nothing is calibrated yet
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 
 """PromptAD in the Engine: episodes, few-shot use, words of the target, export, and the protocols of the paper."""
 
+import json
 import math
+import signal
 from pathlib import Path
 
 import onnx
@@ -18,7 +20,7 @@ from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
 
 from anomalib_zsad.adapters import Adapter
-from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.data import MetaJson, ZeroShot
 from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.models.promptad import PromptAD
 from tests.conftest import QUIET, TINY, paint_parts
@@ -76,6 +78,52 @@ def test_training_goes_through_episodes_of_one_class(trained) -> None:
     # One anomaly, ten times, and once more at most to fill the last episode up.
     assert all(10 <= count <= 14 for count in anomalies.values())
     assert data.train_sampler is None
+
+
+@pytest.mark.parametrize("end", [RuntimeError, KeyboardInterrupt])
+def test_a_training_that_is_broken_off_leaves_no_episodes_in_the_data(parts, tmp_path, end: type) -> None:
+    class Break(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            assert trainer.datamodule.train_sampler is not None
+            raise end
+
+    data = ZeroShot(source=Folder(**parts["washer"]), num_workers=0)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((RuntimeError, SystemExit)):
+            engine(tmp_path, max_epochs=1, callbacks=[Break()], num_sanity_val_steps=0).fit(build(), datamodule=data)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning switches it off when interrupted
+    assert data.train_sampler is None
+
+
+@pytest.mark.parametrize("kind", ["one class", "several classes", "ZeroShot"])
+def test_data_that_cannot_train_in_episodes_is_named(parts, tmp_path, caplog, kind: str) -> None:
+    folders = [Path(parts[name]["root"]) for name in ("washer", "gasket")]
+    if kind == "several classes":
+        images = {
+            folder.name: [
+                {"img_path": f"{folder.name}/{path.parent.name}/{path.name}", "mask_path": "", "anomaly": 0}
+                for path in sorted((folder / "good").glob("*.png"))
+            ]
+            for folder in folders
+        }
+        tested = {name: [entries.pop()] for name, entries in images.items()}
+        index = tmp_path / "meta.json"
+        index.write_text(json.dumps({"train": images, "test": tested}))
+        data = MetaJson(folders[0].parent, index=index, num_workers=0)
+    else:
+        data = Folder(**parts["washer"], num_workers=0)
+        data = ZeroShot(source=data, num_workers=0) if kind == "ZeroShot" else data
+    limits = {"limit_train_batches": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    engine(tmp_path, max_epochs=1, **limits).fit(build(), datamodule=data)
+    told = [record.getMessage() for record in caplog.records if "episodes" in record.getMessage()]
+    if kind == "several classes":
+        (message,) = told
+        assert message.startswith("MetaJson does not train in episodes: batches are drawn from all of its 2 classes")
+        assert message.endswith("--data ZeroShot --data.source MetaJson.")
+    else:
+        assert not told
 
 
 def test_training_takes_the_auxiliary_words_not_those_of_the_target(trained) -> None:
