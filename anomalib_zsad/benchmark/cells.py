@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from anomalib_zsad.benchmark.plan import Direction, Method, Plan, Rules
+from anomalib_zsad.data.defect_tables import table_of
 
 INDIFFERENT = frozenset({"accelerator", "devices", "default_root_dir", "log_every_n_steps", "logger", "profiler"})
-"""Arguments of Lightning's trainer that decide no figure, as do those that begin with ``enable_``."""
+"""Arguments of Lightning's trainer that decide no figure, as do those that begin with ``enable_``. A plan has one of
+``devices``, wherever it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ class Training:
     def given(self) -> Path | None:
         """The adapter file that the plan names instead of a training."""
         path = self.method.adapters.get(self.direction.train)
-        return Path(path.format(seed=self.seed)) if path else None
+        return Path(path.format(seed=self.seed, category=self.left_out)) if path else None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -112,15 +114,25 @@ class Cell:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the model, the adapter apart."""
+        """Arguments of the model, the adapter apart.
+
+        A method that takes a data set's defect words (DAPO) is tested with those of the test data, as in its released
+        code, where a table has them and the plan gives none. They are known before any image of it is, so that nothing
+        of the target is seen: the test stays zero-shot.
+        """
         if self.training is None:
             return dict(self.method.init_args)
+        arguments, fields = self.training.arguments, self.method.config_class.model_fields
         extra: dict[str, Any] = {}
         if self.rules == "official":
             extra["rules"] = "official"
-            if "official_target" in self.method.config_class.model_fields:
+            if "official_target" in fields:
                 extra["official_target"] = "visa" if self.plan.data[self.test].class_path == "Visa" else "other"
-        return {**self.training.arguments, **extra}
+        # PromptAD's field of that name takes a list for one class and no data set's name
+        by_name = "defect_types" in fields and str in get_args(fields["defect_types"].annotation)
+        if by_name and arguments.get("defect_types") is None and table_of(name := self._data_set):
+            extra["defect_types"] = name
+        return {**arguments, **extra}
 
     @property
     def data_arguments(self) -> dict[str, Any]:
@@ -150,6 +162,12 @@ class Cell:
         seed = f"-seed{self.training.seed}" if self.training else ""
         category = f" {self.training.left_out}" if self.training and self.training.left_out else ""
         return named(f"{self.label}-{self.rules}{source}-to-{self.test}{category}{seed}", self.facts)
+
+    @property
+    def _data_set(self) -> str:
+        """The test data by their class; ``MetaJson`` reads any set, and there the plan's name tells which."""
+        name = self.plan.data[self.test].class_path.rpartition(".")[2]
+        return self.test if name == "MetaJson" else name
 
     def __str__(self) -> str:
         """As progress shows it."""

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from inspect import signature
+from typing import Any
 
-from anomalib_zsad.benchmark.cells import Cell, decisive
+from anomalib_zsad.benchmark.cells import Cell, Training, decisive
 from anomalib_zsad.benchmark.literature import DataSet, Recipe, data_sets, recipe_of
-from anomalib_zsad.benchmark.plan import Plan
+from anomalib_zsad.benchmark.plan import Direction, Plan
 from anomalib_zsad.benchmark.results import Result
 from anomalib_zsad.metrics import Report
 
@@ -22,7 +25,7 @@ REASONS = {
     "more-epochs": "trained for more epochs",
     "other-words": "other class words than the paper's",
     "other-settings": "an option of the method or the trainer, or the batch size, differs from the published recipe",
-    "other-training-data": "not trained on the data of this convention",
+    "other-training-data": "not trained on the data of this convention, or on another part of them than published",
     "other-data": "no published data set, or not with these classes and numbers of images",
     "not-published": "nobody has published this method on this data set under this convention",
 }
@@ -36,6 +39,10 @@ REMARKS = {
 _EVALUATION = {
     "backbone", "pretrained", "image_size", "seed", "epochs", "class_name", "rules", "official_target", "noise_seed",
     "uncertainty_map", "distance_maps",
+}  # fmt: skip
+_CHOICE = {
+    "source_categories", "source_split", "exclude_classes", "max_images_per_class", "max_anomalies_per_class",
+    "one_defect_type_per_class", "calibration_ratio",
 }  # fmt: skip
 _USUAL = {"max_epochs", "num_sanity_val_steps", "precision"}  # of the trainer; epochs have a code of their own
 
@@ -52,8 +59,7 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
     from anomalib_zsad.clip.weights import OWN
 
     backbone, _, pretrained = str(result.model.get("backbone", "")).partition("/")
-    source = _data_by_class(cell.plan, cell.training.direction.train) if cell.training else ""
-    recipe = recipe_of(cell.method.class_path, source)
+    recipe = recipe_for(cell)
     codes = []
     if pretrained.startswith("random"):
         codes.append("random-backbone")
@@ -67,12 +73,25 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
         if recipe.class_words not in {"", result.model.get("class_words")}:
             codes.append("other-words")
         if cell.training is not None:
-            codes += _trained_otherwise(cell, result, recipe)
-    if cell.training is not None and source != _training_data(convention, _data_by_class(cell.plan, cell.test)):
-        codes.append("other-training-data")
+            codes += _trained_otherwise(cell.training, result, recipe)
+        elif _set_otherwise(cell, recipe):
+            codes.append("other-settings")
+    if cell.training is not None:
+        source, tested = (_data_by_class(cell.plan, name) for name in (cell.training.direction.train, cell.test))
+        other = source != _training_data(convention, tested)
+        if other or (recipe is not None and _choice(cell.training.direction) != recipe.auxiliary):
+            codes.append("other-training-data")
     if identify(cell, report) is None:
         codes.append("other-data")
     return codes
+
+
+def recipe_for(cell: Cell) -> Recipe | None:
+    """Recipe of the published numbers that belong beside a cell, ``None`` if there are none."""
+    if cell.training is None:
+        return recipe_of(cell.method.class_path, "", "")
+    direction = cell.training.direction
+    return recipe_of(cell.method.class_path, _data_by_class(cell.plan, direction.train), direction.variant)
 
 
 def remarks(cell: Cell) -> list[str]:
@@ -110,13 +129,35 @@ def _training_data(convention: str, tested: str) -> str:
     return swapped if tested == usual else usual
 
 
-def _trained_otherwise(cell: Cell, result: Result, recipe: Recipe) -> Sequence[str]:
+def _choice(direction: Direction) -> dict[str, Any]:
+    """What chooses from the training data, as far as it is not as usual."""
+    from anomalib_zsad.data import ZeroShot
+
+    usual = signature(ZeroShot).parameters
+    return {
+        name: value for name, value in direction.auxiliary.items()
+        if name in _CHOICE and value != usual[name].default
+    }  # fmt: skip
+
+
+def _set_otherwise(cell: Cell, recipe: Recipe) -> bool:
+    """Whether a model of anomalib has other options than published; its CLIP has a code of its own."""
+    import anomalib.models
+
+    parameters = signature(getattr(anomalib.models, cell.method.class_path)).parameters
+    wanted = {name: one.default for name, one in parameters.items()} | dict(recipe.settings)
+    given = {name: value for name, value in cell.arguments.items() if name not in _EVALUATION}
+    # YAML has lists where Python has tuples, and JSON has one kind
+    return any(json.dumps(value) != json.dumps(wanted[name]) for name, value in given.items())
+
+
+def _trained_otherwise(training: Training, result: Result, recipe: Recipe) -> Sequence[str]:
     config, origin = result.model.get("config", {}), result.model.get("origin", {})
     codes = []
     epochs = origin.get("epochs")  # released checkpoints do not say
     if epochs is not None and recipe.epochs is not None and epochs != recipe.epochs:
         codes.append("fewer-epochs" if epochs < recipe.epochs else "more-epochs")
-    wanted = cell.method.config_class.resolve({
+    wanted = training.method.config_class.resolve({
         "backbone": config["backbone"],
         "image_size": config["image_size"],
         **recipe.settings,
@@ -125,8 +166,8 @@ def _trained_otherwise(cell: Cell, result: Result, recipe: Recipe) -> Sequence[s
         name for name, value in wanted.model_dump(mode="json").items()
         if name not in _EVALUATION and config[name] != value
     ]  # fmt: skip
-    trained_here = cell.training is not None and cell.training.given is None
-    otherwise = cell.method.train_batch_size != recipe.train_batch_size or decisive(cell.plan.trainer).keys() - _USUAL
-    if differing or (trained_here and otherwise):
+    batch = training.data_arguments["train_batch_size"]
+    otherwise = batch != recipe.train_batch_size or decisive(training.plan.trainer).keys() - _USUAL
+    if differing or (training.given is None and otherwise):
         codes.append("other-settings")
     return codes

@@ -84,6 +84,7 @@ class Recipe:
     Attributes:
         class_path (str): Model class.
         method (str): Name in the tables.
+        variant (str): Variant of the numbers for which this recipe holds, empty for any.
         trained_on (str): Training data for which this recipe holds, empty for any.
         backbone (str): CLIP by open_clip's name.
         pretrained (str): Its weights.
@@ -92,10 +93,13 @@ class Recipe:
         train_batch_size (int | None): Images in a training batch.
         class_words (str): Style of the class words, empty where the method has none or any will do.
         settings (Mapping[str, Any]): Options that differ from the model's defaults.
+        auxiliary (Mapping[str, Any]): Arguments of ``ZeroShot`` that choose from the training data, empty for all of
+            its test split. An anomaly more than published is the one that calibration takes.
     """
 
     class_path: str
     method: str
+    variant: str
     trained_on: str
     backbone: str
     pretrained: str
@@ -104,6 +108,7 @@ class Recipe:
     train_batch_size: int | None
     class_words: str
     settings: Mapping[str, Any]
+    auxiliary: Mapping[str, Any]
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -142,6 +147,7 @@ def recipes() -> tuple[Recipe, ...]:
         Recipe(
             row["class_path"],
             row["method"],
+            row["variant"],
             row["trained_on"],
             row["backbone"],
             row["pretrained"],
@@ -150,14 +156,21 @@ def recipes() -> tuple[Recipe, ...]:
             _int(row["train_batch_size"]),
             row["class_words"],
             json.loads(row["settings"]),
+            json.loads(row["auxiliary"]),
         )
         for row in _rows("recipes.csv")
     )
 
 
-def recipe_of(class_path: str, trained_on: str) -> Recipe | None:
-    """Recipe of a model class for training data by its name in the tables, if the method has published numbers."""
-    return next((one for one in recipes() if one.class_path == class_path and one.trained_on in {"", trained_on}), None)
+def recipe_of(class_path: str, trained_on: str, variant: str) -> Recipe | None:
+    """Recipe of a model class for training data and variant by their names in the tables, if there are such numbers."""
+    return next(
+        (
+            one for one in recipes()
+            if one.class_path == class_path and one.trained_on in {"", trained_on} and one.variant in {"", variant}
+        ),
+        None,
+    )  # fmt: skip
 
 
 def find(method: str, convention: str, data: str, variant: str = "") -> dict[str, Number]:

@@ -60,7 +60,8 @@ class Method(_Strict):
         trained_on: Arguments that differ by training data.
         rules: Rule sets to score with. ``official`` exists for BayesPFL and CoPS.
         train_batch_size: Images in a training batch.
-        adapters: Files of earlier trainings by training data, ``{seed}`` standing for the seed; these are not trained.
+        adapters: Files of earlier trainings by training data, ``{seed}`` standing for the seed and ``{category}`` for
+            the category left out, which ``leave_one_out`` needs; these are not trained.
         class_words: Style of the class words, instead of the plan's.
     """
 
@@ -114,7 +115,7 @@ class Plan(_Strict):
         output: Folder of adapters, cells and tables.
         seeds: A training for each.
         common: Arguments of all models of this package, such as ``backbone``.
-        trainer: Arguments of Lightning's trainer.
+        trainer: Arguments of Lightning's trainer. ``devices`` is 1, the default, or a list that names one.
         loader: Arguments of ``ZeroShot`` that change no number: ``eval_batch_size``, ``num_workers``.
         thresholds: Bins of the pixel scores, for sets that do not fit; ``None`` is exact.
         class_words: Style of the class words (:data:`anomalib_zsad.data.word_styles.STYLES`). ``None`` leaves it to the
@@ -138,7 +139,28 @@ class Plan(_Strict):
     @field_validator("methods", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        return {name: {"class_path": name} | (method or {}) for name, method in dict(value).items()}
+        example = "such as {CoPS: {train_batch_size: 8}, WinClip: {}}"
+        if not isinstance(value, Mapping) or not value:
+            msg = f"{value!r}: give one method or several by name, each with its settings, {example}"
+            raise ValueError(msg)
+        for name, method in value.items():
+            if not isinstance(method, Mapping | None):
+                msg = f"{name}: {method!r} is no mapping of settings; leave it empty, or write some, {example}"
+                raise ValueError(msg)  # noqa: TRY004 - pydantic takes this one
+        return {name: {"class_path": name} | dict(method or {}) for name, method in value.items()}
+
+    @field_validator("trainer")
+    @classmethod
+    def _one_device(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+        devices = trainer.get("devices", 1)
+        if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
+            msg = (
+                f"devices: {devices!r}: several would change the size of a batch and the number of steps, and so the "
+                "figures. Write 1, or [1] for one of several. To use several GPUs, run one process on each, with its "
+                "own part of the methods and the same output"
+            )
+            raise ValueError(msg)
+        return trainer
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -153,6 +175,9 @@ class Plan(_Strict):
         for name, method in self.methods.items():
             if "official" in method.rules and not (method.ours and "rules" in method.config_class.model_fields):
                 msg = f"{name}: {method.class_path} has no official rules; BayesPFL and CoPS have. Leave rules out"
+                raise ValueError(msg)
+            if method.class_path == "WinClip" and "class_name" in method.init_args:
+                msg = f"{name}: WinClip is told each class's word, and class_name would do nothing; use class_words"
                 raise ValueError(msg)
         return self
 
@@ -173,6 +198,15 @@ class Plan(_Strict):
                         f"{one.train} has {has}. Train on another data set"
                     )
                     raise ValueError(msg)
+                for name, method in self.methods.items():
+                    path = method.adapters.get(one.train)
+                    if one.leave_one_out and path and "{category}" not in path:
+                        msg = (
+                            f"methods.{name}.adapters: {path} would be tested on every category of {one.train}, which "
+                            f"it was trained on. conventions.{convention} leaves one out at a time: name a file for "
+                            "each by {category}, such as weights/without_{category}.safetensors"
+                        )
+                        raise ValueError(msg)
         return self
 
     def directions(self) -> Iterator[Direction]:

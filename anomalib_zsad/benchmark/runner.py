@@ -210,11 +210,12 @@ class Runner:
     @contextmanager
     def _engine(self) -> Generator[Engine]:
         """An engine in a folder that goes with it: checkpoints and tables of single runs are not kept."""
-        quiet = {
-            "enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0,
+        own: dict[str, Any] = {
+            "devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
+            "num_sanity_val_steps": 0,
         }  # fmt: skip
         with TemporaryDirectory(prefix="anomalib-zsad-") as folder:
-            yield Engine(**({"default_root_dir": folder} | quiet | self.plan.trainer))
+            yield Engine(**({"default_root_dir": folder} | own | self.plan.trainer))
 
     @contextmanager
     def _quiet(self) -> Generator[None]:

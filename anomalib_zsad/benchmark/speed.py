@@ -23,6 +23,7 @@ import torch
 from anomalib.models import get_model
 from torch import Tensor, nn
 
+import anomalib_zsad
 from anomalib_zsad.benchmark.deploy_cell import peak_memory
 from anomalib_zsad.benchmark.ways import (
     EAGER,
@@ -126,6 +127,9 @@ class Plan:
         repeat (int): Rounds behind the first, which warms up.
         official (Mapping[str, str]): For each method that has official code, ``FILE:FUNCTION``; see
             :func:`~anomalib_zsad.benchmark.ways.load_official`.
+
+    Raises:
+        ValueError: If a method or an option does not exist, or a value is not allowed.
     """
 
     methods: tuple[str, ...]
@@ -136,6 +140,11 @@ class Plan:
     devices: tuple[str, ...] = ("cpu",)
     repeat: int = 3
     official: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read all methods before the first is measured."""
+        for spec in self.methods:
+            _arguments(spec, self)
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -292,12 +301,26 @@ def build(spec: str, plan: Plan) -> Any:
         spec (str): ``Name`` or ``Name,option=value,...``.
         plan (Plan): Backbone and size.
     """
+    return get_model(spec.partition(",")[0], **_arguments(spec, plan))
+
+
+def _arguments(spec: str, plan: Plan) -> dict[str, Any]:
     name, *options = spec.split(",")
+    if name not in anomalib_zsad.MODELS:
+        msg = f"{spec}: there is no method {name!r}; choose from {', '.join(anomalib_zsad.MODELS)}."
+        raise ValueError(msg)
     if wrong := [option for option in options if "=" not in option]:
         msg = f"{spec}: {', '.join(wrong)} should be option=value."
         raise ValueError(msg)
-    extra = dict(option.split("=", 1) for option in options)
-    return get_model(name, backbone=plan.backbone, pretrained="random:0", image_size=plan.image_size, **extra)
+    given = dict(option.split("=", 1) for option in options)
+    common = {"backbone": plan.backbone, "pretrained": "random:0", "image_size": plan.image_size}
+    schema = getattr(anomalib_zsad, name).config_class
+    allowed = [field for field in schema.model_fields if field not in common]
+    if unknown := [option for option in given if option not in allowed]:
+        msg = f"{spec}: {name} takes no option {', '.join(unknown)} here; choose from {', '.join(allowed)}."
+        raise ValueError(msg)
+    schema.resolve({**common, **given})
+    return {**common, **given}
 
 
 class _BareTower(nn.Module):

@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from anomalib_zsad.benchmark.cells import Cell, cells_of
-from anomalib_zsad.benchmark.comparison import identify, reasons, remarks
-from anomalib_zsad.benchmark.literature import Number, find, recipes
+from anomalib_zsad.benchmark.comparison import identify, reasons, recipe_for, remarks
+from anomalib_zsad.benchmark.literature import Number, find
 from anomalib_zsad.benchmark.plan import Direction, Plan
 from anomalib_zsad.benchmark.results import Result, Results
 from anomalib_zsad.metrics import METRICS, Report
@@ -68,6 +68,12 @@ class Entry:
     codes: tuple[str, ...]
     metrics: Mapping[str, Value]
 
+    @property
+    def defect_types(self) -> str:
+        """Defect words that the prompts were made of, empty where the method chooses none or takes none."""
+        config = self.result.model.get("config", {}) if self.result else {}
+        return ", ".join(config.get("defect_types") or ())
+
 
 class Tables:
     """All entries of a plan.
@@ -112,6 +118,7 @@ class Tables:
                 backbone=entry.result.model.get("backbone", "") if entry.result else "",
                 image_size=entry.result.model.get("image_size", "") if entry.result else "",
                 class_words=entry.result.model.get("class_words", "") if entry.result else "",
+                defect_types=entry.defect_types,
             )
             for entry in self.entries
             for seed in entry.runs
@@ -140,6 +147,7 @@ class Tables:
                     "difference": value.difference,
                     "source": value.source,
                     "class_words": entry.result.model.get("class_words", "") if entry.result else "",
+                    "defect_types": entry.defect_types,
                     "codes": " ".join(entry.codes),
                 }
                 for entry in self.entries
@@ -147,7 +155,7 @@ class Tables:
             ],
             columns=[
                 "convention", "method", "rules", "trained_on", "data", "metric", "mean", "std", "runs", "published",
-                "difference", "source", "class_words", "codes",
+                "difference", "source", "class_words", "defect_types", "codes",
             ],
         )  # fmt: skip
 
@@ -183,7 +191,7 @@ class Tables:
     @staticmethod
     def _published(convention: str, direction: Direction, cell: Cell, report: Report) -> Mapping[str, Number]:
         data = identify(cell, report)
-        recipe = next((one for one in recipes() if one.class_path == cell.method.class_path), None)
+        recipe = recipe_for(cell)
         if data is None or recipe is None:
             return {}
         return find(recipe.method, convention, data.name, direction.variant)

@@ -67,6 +67,8 @@ def _speed(options: argparse.Namespace) -> None:
     if unknown := set(plan.official) - {method.partition(",")[0] for method in plan.methods}:
         msg = f"--official {', '.join(sorted(unknown))}: not among the methods to measure, {', '.join(plan.methods)}."
         raise ValueError(msg)
+    if options.csv is not None:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
     records: list = []
     for record in (speed.train_steps if options.train else speed.measure)(plan, _say):
         records.append(record)

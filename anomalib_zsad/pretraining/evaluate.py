@@ -51,6 +51,9 @@ class Plan:
         test_images (int): Pictures in each generated test set.
         real (Path | None): Folder of real test sets.
         image_size (int | None): Side of all pictures; ``None`` is the backbone's native size.
+
+    Raises:
+        ValueError: If a method does not exist.
     """
 
     backbone: str = "surfaces-tiny"
@@ -62,6 +65,12 @@ class Plan:
     test_images: int = 480
     real: Path | None = None
     image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check names before the first detector is measured."""
+        if unknown := [method for method in self.methods if method not in ARGUMENTS]:
+            msg = f"methods: there is no {', '.join(unknown)}; choose from {', '.join(ARGUMENTS)}."
+            raise ValueError(msg)
 
     @property
     def size(self) -> int:
@@ -201,7 +210,7 @@ def run(plan: Plan, table: Path) -> Iterator[tuple[str, int, str, dict[str, floa
 
     Args:
         plan (Plan): What to measure.
-        table (Path): CSV file, one line for each :data:`KEY`; it is appended to.
+        table (Path): CSV file, one line for each :data:`KEY`; it is appended to. Its folder is made.
 
     Yields:
         tuple[str, int, str, dict[str, float]]: Detector, seed, test set, metrics.
@@ -211,6 +220,7 @@ def run(plan: Plan, table: Path) -> Iterator[tuple[str, int, str, dict[str, floa
     """
     sets = generated_sets(plan.test_images, plan.size) + (real_sets(plan.real, plan.size) if plan.real else [])
     done = _keys(table)
+    table.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(plan, Path(folder)):
             of_row = (row.weights, plan.size, row.images, row.epochs)

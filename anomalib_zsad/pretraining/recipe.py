@@ -47,7 +47,10 @@ COVERED, CLEAR = 0.08, 0.0
 
 FEATURE_LENGTH = 0.4
 """Root mean square of the numbers in an image feature, of the order of OpenAI's. Similarities do not depend on it."""
-SCHEDULE = ((0, 0.01), (99, 1.0), (1750, 1.0), (5250, 0.09), (5350, 0.6), (11500, 0.0), (11600, 0.6), (17000, 0.0))
+SCHEDULE = (
+    (0, 0.01), (99, 1.0), (1750, 1.0), (5250, 0.09), (5350, 0.6), (11500, 0.0), (11600, 0.6), (17000, 0.0),
+    (17100, 0.6), (22750, 0.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import pandas as pd
 import pytest
 
-from anomalib_zsad import BayesPFL, CoPS
+from anomalib_zsad import BayesPFL
 from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.comparison import REASONS
 from anomalib_zsad.benchmark.plan import read_plan
@@ -33,13 +33,18 @@ def finish(plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/opena
     results = Results(plan.output / "cells")
     for cell in all_cells(plan):
         model = {"backbone": backbone, "image_size": "518", "class_words": words}
-        if cell.training is not None:
-            schema = {"BayesPFL": BayesPFL, "CoPS": CoPS}[cell.method.class_path].config_class
+        if cell.training is None:
+            model |= {"backbone": "ViT-B-16-plus-240/laion400m_e31", "image_size": "240"}
+        else:
+            schema = cell.method.config_class
             model["config"] = schema.resolve({**cell.arguments, **config}).model_dump(mode="json")
             model["image_size"] = str(model["config"]["image_size"])
             model["origin"] = {"epochs": model["config"]["epochs"] if epochs is None else epochs}
         shift = 0.01 * cell.training.seed if cell.training else 0
         report = measured(plan.data[cell.test].class_path, value + shift, less)
+        if cell.training and cell.training.left_out:
+            number = plan.data[cell.test].categories.index(cell.training.left_out)
+            report = Report(report.rows[number : number + 1])
         results.put(cell.key, Result(report, cell.facts, model))
     return Tables(plan, results)
 
@@ -119,7 +124,70 @@ def test_other_training_data_and_batch_size_and_convention(make):
     assert set(rows(finish(few), data="BTAD").codes) == {"other-settings"}
     own = make(conventions={"mine": [{"train": "VisA", "test": ["BTAD"]}]})
     assert "not-published" not in set(rows(finish(own), method="BayesPFL").codes)
-    assert set(rows(finish(own), method="WinClip").codes) == {"other-backbone other-image-size"}
+    assert set(rows(finish(own), method="WinClip").codes) == {"not-published"}
+
+
+@pytest.mark.parametrize(
+    "auxiliary",
+    [
+        {"source_categories": ["candle"]},
+        {"source_split": "all"},
+        {"exclude_classes": ["candle"]},
+        {"max_images_per_class": 10},
+        {"max_anomalies_per_class": 1},
+        {"one_defect_type_per_class": True},
+        {"calibration_ratio": 0.5},
+    ],
+)
+def test_a_training_on_a_part_stands_beside_nothing(make, auxiliary):
+    direction = {"train": "VisA", "test": ["BTAD"], "auxiliary": auxiliary}
+    table = rows(finish(make(conventions={"A": [direction]})), method="BayesPFL", rules="official")
+    assert set(table.codes) == {"other-training-data"}
+    assert table.published.isna().all()
+
+
+def test_what_changes_no_training_data_does_not_matter_but_the_batch_size_does(make):
+    usual = {"source_split": "test", "max_images_per_class": None, "train_batch_size": 32}
+    plan = make(
+        conventions={"A": [{"train": "VisA", "test": ["BTAD"], "auxiliary": usual}]}, methods={"BayesPFL": None}
+    )
+    assert set(rows(finish(plan)).codes) == {"one-rule"}
+    direction = {"train": "VisA", "test": ["BTAD"], "auxiliary": {"train_batch_size": 8}}
+    plan = make(conventions={"A": [direction]}, methods={"BayesPFL": {"train_batch_size": 32}})
+    assert set(rows(finish(plan)).codes) == {"other-settings"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "auxiliary", "codes", "published"),
+    [
+        ("1 anomaly per class", {"source_split": "all", "max_anomalies_per_class": 1}, "", 90.8),
+        (
+            "10 anomalies per class",
+            {"source_split": "all", "max_anomalies_per_class": 11, "one_defect_type_per_class": True},
+            "",
+            91.2,
+        ),
+        ("1 anomaly per class", {"source_split": "all", "max_anomalies_per_class": 11}, "other-training-data", None),
+        ("1 anomaly per class", {}, "other-training-data", None),
+        ("", {"source_split": "all", "max_anomalies_per_class": 1}, "not-published", None),
+        ("2 normal shots", {"source_split": "all", "max_anomalies_per_class": 1}, "not-published", None),
+    ],
+)
+def test_a_variant_that_is_a_part_of_the_data_needs_that_part(make, variant, auxiliary, codes, published):
+    direction = {"train": "MVTec AD", "leave_one_out": True, "variant": variant, "auxiliary": auxiliary}
+    plan = make(conventions={"leave-one-out": [direction]}, methods={"PromptAD": {"train_batch_size": 16}})
+    table = rows(finish(plan, backbone="ViT-B-16/openai"))
+    assert set(table.codes) == {codes}
+    assert [*table.published.dropna()] == ([published] if published else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"), [({"scales": [2]}, "other-settings"), ({"scales": [2, 3], "k_shot": 0}, ""), ({}, "")]
+)
+def test_anomalibs_model_is_compared_by_its_options(make, options, codes):
+    table = rows(finish(make(methods={"WinClip": {"init_args": options}})), data="BTAD")
+    assert set(table.codes) == {codes}
+    assert table.published.notna().any() == (not codes)
 
 
 def test_a_recipe_may_depend_on_the_training_data(make, tmp_path):

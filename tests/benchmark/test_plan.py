@@ -12,6 +12,7 @@ import yaml
 
 from anomalib_zsad.benchmark.cells import all_cells
 from anomalib_zsad.benchmark.plan import read_plan
+from anomalib_zsad.data.defect_tables import words_of
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "benchmark"
 
@@ -71,7 +72,7 @@ def test_arguments_by_training_data_and_official_target(tmp_path):
         ({"thresholds": 1024}, False, True),
         ({"class_words": "object"}, True, True),
         ({"methods": {"CoPS": {"class_words": "filo"}}}, True, True),
-        ({"trainer": {"devices": 2, "logger": True, "enable_checkpointing": False}}, False, False),
+        ({"trainer": {"devices": [2], "logger": True, "enable_checkpointing": False}}, False, False),
         ({"trainer": {"precision": "bf16-mixed"}}, True, True),
         ({"trainer": {"limit_train_batches": 2}}, True, True),
         ({"trainer": {"max_epochs": 1}}, True, True),
@@ -99,6 +100,32 @@ def test_adapters_replace_trainings(tmp_path):
     several = {"CoPS": {"adapters": {"VisA": "{seed}.safetensors"}}}
     cells = all_cells(plan(tmp_path, methods=several, seeds=[3, 4]))
     assert {str(cell.training.path) for cell in cells} == {"3.safetensors", "4.safetensors"}
+
+
+def test_adapters_of_leave_one_out_are_one_for_each_category(tmp_path):
+    """One file would have been trained on what it is tested on."""
+    wanted = {"conventions": {"leave-one-out": [{"train": "BTAD", "leave_one_out": True}]}, "seeds": [3, 4]}
+    for path in ("btad.safetensors", "{seed}.safetensors"):
+        one = {"mine": {"class_path": "CoPS", "adapters": {"VisA": "visa.safetensors", "BTAD": path}}}
+        with pytest.raises(ValueError, match=r"methods.mine.adapters: .* which it was trained on.* by {category}"):
+            plan(tmp_path, methods=one, **wanted)
+    cells = all_cells(plan(tmp_path, methods={"CoPS": {"adapters": {"BTAD": "no_{category}.pth"}}}, **wanted))
+    assert [str(cell.training.path) for cell in cells] == ["no_01.pth", "no_02.pth", "no_03.pth"]
+    assert [cell.data_arguments["target_categories"] for cell in cells] == [["01"], ["02"], ["03"]]
+
+
+def test_defect_words_are_those_of_the_test_data(tmp_path):
+    meta = {"class_path": "MetaJson", "init_args": {"root": "."}}
+    data = {"VisA": "Visa", "MVTec AD": "MVTecAD", "BTAD": "BTech", "Real-IAD": meta, "mine": meta}
+    cells = {cell.test: cell for cell in all_cells(plan(tmp_path, data=data, methods={"DAPO": None}))}
+    given = {name: cell.arguments.get("defect_types") for name, cell in cells.items()}
+    assert given == {"MVTec AD": "MVTecAD", "BTAD": None, "Real-IAD": "Real-IAD", "mine": None}
+    assert cells["MVTec AD"].facts["arguments"]["defect_types"] == list(words_of("MVTecAD"))  # and so in its name
+    assert "defect_types" not in cells["MVTec AD"].training.arguments  # trained on the words of VisA
+    own = {"DAPO": {"init_args": {"defect_types": ["dent"]}}, "PromptAD": None}  # PromptAD's words are for one class
+    assert {
+        cell.label: cell.arguments.get("defect_types") for cell in all_cells(plan(tmp_path, data=data, methods=own))
+    } == {"DAPO": ["dent"], "PromptAD": None}
 
 
 def test_a_style_of_class_words_is_for_all_methods_but_those_with_their_own(tmp_path):
@@ -135,6 +162,21 @@ def test_leave_one_out_trains_without_each_category(tmp_path):
         ({"conventions": {"A": [{"train": "Visa"}]}}, r"Visa: no such data; data has VisA, MVTec AD, BTAD"),
         ({"methods": {"PromptMoE": {"rules": ["official"]}}}, "PromptMoE has no official rules"),
         ({"methods": {"CoPS": {"epochs": 3}}}, r"methods.CoPS.epochs: Extra inputs are not permitted"),
+        ({"methods": None}, r"methods: None: give one method or several by name.* such as {CoPS: {train_batch_size"),
+        ({"methods": {}}, r"methods: {}: give one method or several"),
+        ({"methods": ["CoPS", "DAPO"]}, r"methods: \['CoPS', 'DAPO'\]: give one method or several by name"),
+        (
+            {"methods": {"CoPS": 5}},
+            r"methods: CoPS: 5 is no mapping of settings; leave it empty, or write some, such as",
+        ),
+        ({"methods": {"mine": "CoPS"}}, r"methods: mine: 'CoPS' is no mapping"),
+        (
+            {"methods": {"mine": {"class_path": "WinClip", "init_args": {"class_name": "nut"}}}},
+            "mine: .*use class_words",
+        ),
+        ({"trainer": {"devices": 2}}, r"trainer: devices: 2: several would change .* Write 1, or \[1\] for one of"),
+        ({"trainer": {"devices": [0, 1]}}, r"trainer: devices: \[0, 1\]: several"),
+        ({"trainer": {"devices": "auto"}}, r"trainer: devices: 'auto': several"),
         ({"seeds": []}, "give one or several different"),
         (
             {"conventions": {"A": [{"train": "VisA", "test": ["BTAD", "VisA"]}]}},

@@ -3,8 +3,10 @@
 
 """Real runs at small size: figures, what is shared, what is skipped, what fails alone."""
 
+import json
 import os
 import sys
+from pathlib import Path
 
 import anomalib.data
 import pandas as pd
@@ -20,6 +22,7 @@ from anomalib_zsad.benchmark.others import load_other
 from anomalib_zsad.benchmark.plan import read_plan
 from anomalib_zsad.benchmark.results import Results
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.benchmark.runner import Runner
 from anomalib_zsad.cli import main
 from anomalib_zsad.metrics import METRICS
 from tests.benchmark.conftest import write_plan
@@ -174,6 +177,42 @@ def test_nothing_is_downloaded(name, folders, tmp_path, capsys, monkeypatch):
     assert len(lines) == 2
     assert all(f"not measured (data-missing, Cannot set up {name}" in line for line in lines)
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(("trainer", "devices"), [({}, 1), ({"devices": [0]}, [0])])
+def test_one_device_is_used_wherever_there_are_several(folders, tmp_path, trainer, devices):
+    fields = {"data": folders, "methods": {"CoPS": None}, "conventions": {"own": [{"train": "washer"}]}}
+    with Runner(read_plan(write_plan(tmp_path, trainer=trainer, **fields)))._engine() as engine:
+        assert engine._cache.args["devices"] == devices
+
+
+def test_dapo_is_tested_with_the_defect_words_of_the_test_data(folders, parts, tmp_path):
+    """Which a table has for MPDD and not for one's own images; the tables say which words they were."""
+    root = Path(parts["gasket"]["root"])
+    entries = [
+        {
+            "img_path": f"{kind}/{path.name}",
+            "mask_path": f"mask/{path.name}" if kind == "cut" else "",
+            "specie_name": kind,
+        }
+        for kind in ("good", "cut")
+        for path in (root / kind).iterdir()
+    ]
+    (tmp_path / "meta.json").write_text(json.dumps({"test": {"gasket": entries}}))
+    meta = {"class_path": "MetaJson", "init_args": {"root": str(root), "index": str(tmp_path / "meta.json")}}
+    path = write_plan(
+        tmp_path,
+        data={**folders, "MPDD": meta},
+        methods={"DAPO": {"init_args": {"epochs": 1, "num_prompts": 1}}},
+        conventions={"own": [{"train": "washer", "test": ["gasket", "MPDD"]}]},
+    )
+    assert run_benchmark(path)
+    for name in ("results.csv", "summary.csv"):
+        table = pd.read_csv(tmp_path / "out" / name)
+        assert dict(zip(table.data, table.defect_types, strict=True)) == {
+            "gasket": "cut", "MPDD": "hole, scratch, bent, rust, flattening, mismatch, defective painting",
+        }  # fmt: skip
+    assert table.groupby("metric")["mean"].nunique()["image_AUROC"] == 2  # of the same images
 
 
 def test_a_second_run_measures_nothing_again(bench, capsys, monkeypatch):

@@ -94,16 +94,25 @@ def test_mistakes_end_with_a_message(tmp_path, capsys) -> None:
         (["PromptAD", "--official", "PromptAD=nothing"], "METHOD=FILE:FUNCTION"),
         (["PromptAD", "--official", "CoPS=adapter.py:make"], "CoPS: not among the methods"),
         (["PromptAD,width", "--runs", "eager-f32"], "width"),
+        (["PromptAD", "promptmoe"], "promptmoe: there is no method 'promptmoe'; choose from BayesPFL, CoPS, DAPO, "),
+        (["PromptAD", "Padim"], "Padim: there is no method 'Padim'"),
+        (["PromptAD", "PromptMoE,topk=2"], "PromptMoE,topk=2: PromptMoE takes no option topk here; choose from "),
+        (["PromptAD", "CoPS,backbone=ViT-B-16"], "CoPS takes no option backbone here"),
+        (["PromptAD", "PromptMoE,top_k=many", "--train"], "top_k='many': Input should be a valid integer"),
     ):
-        assert main(["benchmark", "speed", *options, *SMALL]) == 1
-        assert said in capsys.readouterr().err
+        assert main(["benchmark", "speed", *options, *SMALL, "--csv", str(tmp_path / "new" / "speed.csv")]) == 1
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert "preparing" not in captured.err  # nor was anything measured
+        assert "building" not in captured.err
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_optimiser_step(tmp_path, capsys) -> None:
-    table, printed = run(["PromptMoE", "--train", "--batch", "2"], tmp_path, capsys)
+    table, printed = run(["PromptMoE,top_k=2", "--train", "--batch", "2"], tmp_path / "made", capsys)
     row = table.iloc[0]
-    assert (row.subject, row.batch) == ("PromptMoE", 2)
+    assert (row.subject, row.batch) == ("PromptMoE,top_k=2", 2)
     assert row.learned > 0
     assert row.peak >= row.before > 0
     assert row.floor_wall > 0
-    assert "| PromptMoE | 2 |" in printed
+    assert "| PromptMoE,top_k=2 | 2 |" in printed
