@@ -23,7 +23,7 @@ from anomalib_zsad.requirements import explained
 PROBE_SECONDS = 3.0
 """How long a server may take to answer before it counts as out of reach."""
 
-BUNDLED = {("surfaces-tiny", "v3"): Path(__file__).parent / "surfaces_tiny" / "v3.safetensors"}
+BUNDLED = {("surfaces-tiny", "v4"): Path(__file__).parent / "surfaces_tiny" / "v4.safetensors"}
 """Weights that this package brings, by backbone and tag."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")

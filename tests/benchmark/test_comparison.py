@@ -96,7 +96,7 @@ def test_published_numbers_stand_beside_the_same_experiment(make):
     [
         ("random-backbone", {"backbone": "ViT-L-14-336/random"}),
         ("random-backbone", {"backbone": "tiny-random/random:3"}),
-        ("small-backbone", {"backbone": "surfaces-tiny/v3"}),
+        ("small-backbone", {"backbone": "surfaces-tiny/v4"}),
         ("other-backbone", {"backbone": "ViT-B-16/openai"}),
         ("other-backbone", {"backbone": "ViT-L-14-336/laion2b"}),
         ("other-image-size", {"image_size": 336}),

@@ -46,7 +46,7 @@ def test_an_adapter_belongs_to_the_weights_of_its_backbone(plan: Plan, tmp_path,
     plan = replace(plan, backbone="surfaces-tiny")
     before = plan.adapter("DAPO")
     assert replace(plan).adapter("DAPO") == before
-    key = ("surfaces-tiny", "v3")
+    key = ("surfaces-tiny", "v4")
     with safe_open(BUNDLED[key], framework="pt") as file:
         tensors, facts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     save_file(tensors, tmp_path / "other.safetensors", {**facts, "another": "training"})

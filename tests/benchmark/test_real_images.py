@@ -75,7 +75,7 @@ def test_all_methods_and_winclip(magnetic_tile, hazelnut, scans, small_winclip, 
     assert means[IMAGE].max(axis=None) <= 1
     by_method = table.groupby("method")
     assert by_method.backbone.unique().str.join(" ").to_dict() == {
-        **dict.fromkeys(MODELS, "surfaces-tiny/v3"), "WinClip": "winclip-small/random"
+        **dict.fromkeys(MODELS, "surfaces-tiny/v4"), "WinClip": "winclip-small/random"
     }  # fmt: skip
     assert by_method.class_words.agg(set)["WinClip"] == {"bayes_pfl"}
 

@@ -20,7 +20,7 @@ from anomalib_zsad.pretraining.recipe import SIZES, Pupil, Recipe, advance, opti
 from anomalib_zsad.pretraining.texts import Vocabulary, all_sentences
 from anomalib_zsad.pretraining.views import SEEN_CLASSES, SEEN_DEFECTS, ViewsOfSteps
 
-FILE = BUNDLED["surfaces-tiny", "v3"]
+FILE = BUNDLED["surfaces-tiny", "v4"]
 CARD = (FILE.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -43,9 +43,9 @@ def test_it_is_the_default_of_its_backbone_and_named_everywhere(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", refuse)
     weights = read_weights("surfaces-tiny")
     assert weights.file == FILE
-    assert pretrained_tags("surfaces-tiny")["v3"].activation == weights.activation == "gelu"
-    assert load_clip("surfaces-tiny").name == "surfaces-tiny/v3"
-    with pytest.raises(ValueError, match=r"no weights 'v9' for surfaces-tiny\. There are v3"):
+    assert pretrained_tags("surfaces-tiny")["v4"].activation == weights.activation == "gelu"
+    assert load_clip("surfaces-tiny").name == "surfaces-tiny/v4"
+    with pytest.raises(ValueError, match=r"no weights 'v9' for surfaces-tiny\. There are v4"):
         read_weights("surfaces-tiny", "v9")
 
 

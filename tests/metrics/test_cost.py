@@ -50,7 +50,7 @@ def spent(monkeypatch) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "pretrained", "image_size", "per_defect"),
-    [("surfaces-tiny", "v3", 224, 4), ("ViT-B-16", "random", 512, 1)],
+    [("surfaces-tiny", "v4", 224, 4), ("ViT-B-16", "random", 512, 1)],
 )
 @pytest.mark.parametrize("thresholds", [None, 2**16])
 def test_pro_costs_less_than_a_twentieth_of_a_test_pass(
