@@ -34,16 +34,16 @@ SMOOTHING = 4.0  # standard deviation in pixels, of every map
 TOP = 0.004  # share of a map's pixels whose mean is its score
 
 ARGUMENTS: dict[str, dict[str, object]] = {
-    "PromptMoE": {"warmup_epochs": 0.3},
+    "PromptMoE": {"warmup_epochs": 0.3, "learning_rate": 5e-3},
     "CoPS": {},
     "BayesPFL": {"epochs": 2, "first_stage_epochs": 1, "learning_rate": 2e-3},
     "DAPO": {},
-    "PromptAD": {"anomaly_repeats": 1},
+    "PromptAD": {"anomaly_repeats": 1, "learning_rate": 1e-3},
 }
 """Methods with what differs from their recipes, which are made for more steps.
 
-The rate of BayesPFL is that of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on
-validation pictures of seen classes; no class, defect or picture that is tested took part."""
+Learning rates are those of ``benchmarks/learning_rates.py`` with the best mean of image and pixel AUROC on validation
+pictures of seen classes; no class, defect or picture that is tested took part."""
 
 
 def blur_difference(images: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
