@@ -20,9 +20,9 @@ STEPS = {"BayesPFL": 80, "CoPS": 40, "DAPO": 40, "PromptAD": 80, "PromptMoE": 12
 MARGIN = {"BayesPFL": 0.20, "CoPS": 0.15, "DAPO": 0.10, "PromptAD": 0.15, "PromptMoE": 0.15}
 """Least gain in pixel AUROC over random towers, more than two standard deviations of a difference between two runs.
 
-Measured with v3, mean and standard deviation over seeds 0, 1, 2, small CLIP against random, in percent:
-BayesPFL 89.5 +- 1.7 against 60.3 +- 5.0, CoPS 73.4 +- 1.0 against 47.9 +- 0.8, DAPO 90.7 +- 0.6 against 66.7 +- 4.1,
-PromptAD 86.5 +- 2.3 against 56.4 +- 3.9, PromptMoE 86.0 +- 1.6 against 64.3 +- 3.1."""
+Measured with v4, mean and standard deviation over seeds 0, 1, 2, small CLIP against random, in percent:
+BayesPFL 91.7 +- 1.5 against 60.3 +- 5.0, CoPS 75.0 +- 3.6 against 47.9 +- 0.8, DAPO 91.0 +- 0.6 against 66.7 +- 4.1,
+PromptAD 89.0 +- 1.8 against 53.7 +- 2.3, PromptMoE 85.9 +- 2.7 against 61.0 +- 0.6."""
 
 
 @pytest.fixture(scope="module")
