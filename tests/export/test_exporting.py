@@ -125,6 +125,15 @@ def test_only_linear_layers_of_the_towers_are_quantised(files, model) -> None:
     assert len(found) == 4 * model.model.sizes.vision.layers  # DAPO's texts are encoded before the export
 
 
+def test_layers_that_may_be_taken_back_are_not_smoothed(files) -> None:
+    def smoothed(compression: CompressionType) -> int:
+        nodes = openvino_core().read_model(files[compression]).get_ops()
+        return sum("nncf_smooth_quant" in node.get_friendly_name() for node in nodes)
+
+    assert smoothed(CompressionType.INT8_PTQ) > 0
+    assert smoothed(CompressionType.INT8_ACQ) == 0
+
+
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_a_graph_of_one_size_and_one_image(kind: str, model, tmp_path: Path, picture: Path) -> None:
     engine = Engine(default_root_dir=tmp_path, logger=False, **QUIET)
