@@ -198,7 +198,7 @@ def gather_and_write(rank, shares, directory):
 
 def test_two_processes_report_what_one_would(tmp_path):
     shares = [add_predictions(Scores(), 0, "aabb"), add_predictions(Scores(), 1, "bbcc")]
-    mp.start_processes(gather_and_write, (shares, str(tmp_path)), nprocs=2, start_method="fork")
+    mp.start_processes(gather_and_write, (shares, str(tmp_path)), nprocs=2, start_method="spawn")
     first, second = (pd.read_csv(tmp_path / f"{rank}.csv") for rank in (0, 1))
     assert first.equals(second)
     whole = add_predictions(add_predictions(Scores(), 0, "aabb"), 1, "bbcc").report().frame()
