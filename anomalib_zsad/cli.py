@@ -15,12 +15,14 @@ from anomalib_zsad.requirements import MissingPackageError, explained
 COMMANDS = ("backbone", "benchmark", "benchmark deploy", "benchmark speed", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 with a message on standard error if it failed, 130 after Ctrl-C."""
+    """Run one command; returns the exit status, 1 with a message on standard error if it failed.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, having told so: Python then ends by the signal, which is status 130 for shells,
+            and ends their loops, too.
+    """
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         print(f"\nInterrupted. {error}".rstrip(), file=sys.stderr)
-        return INTERRUPTED
+        sys.excepthook = lambda *_: None  # no traceback
+        raise
 
 
 if __name__ == "__main__":

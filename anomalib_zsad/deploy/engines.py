@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-import queue
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -131,41 +130,50 @@ class OpenVINOEngine:
             raise ValueError(msg) from error
         self._names = [output.any_name for output in model.outputs]  # compiling may put the names of nodes first
         self.tells_types = "type_scores" in self._names
-        # Threads of Python wait for requests; OpenVINO's AsyncInferQueue would call back from its own. These drop their
-        # share of the callback only after they have said that they are done, and that takes the interpreter. One that
-        # has begun to end by then aborts the process. And an image on which the model fails would fail all that follow.
         self._streams: int = self._graph.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(self._streams):
-            self._idle.put(self._graph.create_infer_request())
-        self._threads = ThreadPoolExecutor(self._streams)
+        self._idle: deque[Any] = deque()
 
+    # Requests are waited for by the thread that started them. OpenVINO's AsyncInferQueue would call back from threads
+    # of its own, which aborts an interpreter that has begun to end; and an image on which the model fails would fail
+    # all that follow. Pools of Python's threads never end if Ctrl-C comes while this thread has one of their locks.
     def run(self, images: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Outcome]]:
         """See :class:`Engine`."""
-        pending: dict[Future[Outputs], Key] = {}
+        running: deque[tuple[Key, Any, Exception | None]] = deque()
         try:
             for key, pixels in images:
-                pending[self._threads.submit(self._infer, pixels)] = key
-                if len(pending) > self._streams:  # one waits for the first stream that is free
-                    wait(pending, return_when=FIRST_COMPLETED)
-                for found in [one for one in pending if one.done()]:
-                    yield pending.pop(found), found.result
-            while pending:
-                found = next(iter(pending))
-                yield pending.pop(found), found.result
+                # One more than the streams runs: OpenVINO has it wait for the first that is free.
+                finished = self._finish(*running.popleft()) if len(running) > self._streams else None
+                running.append((key, *self._start(pixels)))
+                if finished is not None:
+                    yield finished
+            while running:
+                yield self._finish(*running.popleft())
         finally:
-            for found in pending:
-                found.cancel()
+            for _, request, _ in running:
+                request.cancel()
 
-    def _infer(self, pixels: np.ndarray) -> Outputs:
-        request = self._idle.get()
+    def _start(self, pixels: np.ndarray) -> tuple[Any, Exception | None]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._graph.create_infer_request()
         try:
             request.start_async({0: self._fitted(pixels)})
-            request.wait()
-            values = (tensor.data[0].copy() for tensor in request.output_tensors)
-            return dict(zip(self._names, values, strict=True))
-        finally:
-            self._idle.put(request)
+        except (RuntimeError, MemoryError) as error:
+            return request, error
+        return request, None
+
+    def _finish(self, key: Key, request: Any, error: Exception | None) -> tuple[Key, Outcome]:
+        outputs: Outputs = {}
+        try:
+            if error is None:
+                request.wait()
+                values = (tensor.data[0].copy() for tensor in request.output_tensors)
+                outputs = dict(zip(self._names, values, strict=True))
+        except (RuntimeError, MemoryError) as failure:
+            error = failure
+        self._idle.append(request)
+        return key, functools.partial(_given, outputs, error)
 
     def _fitted(self, pixels: np.ndarray) -> np.ndarray:
         """What the input takes: a graph exported with a fixed size gets images resized as the model resizes them."""
@@ -218,6 +226,12 @@ class TorchEngine:
         with torch.inference_mode():
             found = self._model(torch.from_numpy(pixels)[None].to(self._device))._asdict()
         return {name: value[0].cpu().numpy() for name, value in found.items() if value is not None}
+
+
+def _given(outputs: Outputs, error: Exception | None) -> Outputs:
+    if error is not None:
+        raise error
+    return outputs
 
 
 def _torch_devices() -> list[str]:
