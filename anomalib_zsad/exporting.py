@@ -52,7 +52,6 @@ class ZeroShotExport(Base):
     model: MethodModel
     describe: Callable[[], dict[str, str]]
     origin: dict[str, Any]
-    """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
     def to_torch(self, export_root: str | Path, *args, **kwargs) -> Path:
         """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""

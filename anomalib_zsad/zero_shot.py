@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -21,16 +19,16 @@ from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from anomalib_zsad.adapters import Adapter, AdapterError
+from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.calibration import CalibratedPostProcessor
-from anomalib_zsad.clip.sources import is_path
 from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
 from anomalib_zsad.exporting import ZeroShotExport
 from anomalib_zsad.feature_cache import FeatureCaching
 from anomalib_zsad.metrics import PerClassEvaluator
 from anomalib_zsad.preprocessing import ClipPreProcessor
-from anomalib_zsad.resuming import random_states, restore_random_states, write_whole_checkpoints
+from anomalib_zsad.resuming import write_whole_checkpoints
+from anomalib_zsad.saving import ZeroShotFiles
 from anomalib_zsad.visualization import ZeroShotVisualizer
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of Lightning's trainer that a method runs in."""
 
 
-class ZeroShotMixin(ZeroShotExport):
+class ZeroShotMixin(ZeroShotFiles, ZeroShotExport):
     """Training on auxiliary data, zero-shot use with an adapter, and what keeps the two apart.
 
     A method is ``class Method(ZeroShotMixin, AnomalibModule)``: anomalib finds direct subclasses only. Without
@@ -56,10 +54,8 @@ class ZeroShotMixin(ZeroShotExport):
     :class:`~anomalib_zsad.data.batches.AuxiliaryBatch` and nothing else.
     """
 
-    config_class: ClassVar[type[MethodConfig]]
     model_class: ClassVar[type[MethodModel]]
 
-    zero_shot: bool
     _generated: SyntheticSurfaces | None = None  # the data, if none were given
 
     # ---- construction --------------------------------------------------------------------------------------------
@@ -71,41 +67,6 @@ class ZeroShotMixin(ZeroShotExport):
         adapter = cls.load_adapter(weights) if weights is not None else None
         fields = {name: arguments[name] for name in cls.config_class.model_fields}
         return cls.config_class.resolve(fields, adapter.config if adapter else None), adapter
-
-    @classmethod
-    def load_adapter(cls, path: str | Path) -> Adapter:
-        """Read an adapter file, or a checkpoint that the method's authors released (``.pth``, ``.pt``).
-
-        Raises:
-            AdapterError: If it is neither, or has values that the method does not take.
-        """
-        suffix = Path(path).suffix
-        if suffix in {".pth", ".pt"}:
-            return cls.convert(path)
-        if suffix == ".ckpt":
-            msg = (
-                f"{path} is a checkpoint of a training, and weights takes the adapter that the training wrote to "
-                "<results>/weights/adapter/ (.safetensors). The checkpoint itself is given as --ckpt_path."
-            )
-            raise AdapterError(msg)
-        adapter = Adapter.load(path, cls.__name__)
-        try:
-            cls.config_class.resolve(adapter.config)
-            CalibratedPostProcessor().load_statistics(adapter.calibration)
-        except ValueError as error:
-            msg = f"{path} has values that {cls.__name__} does not take ({error}). Update anomalib-zsad or train again."
-            raise AdapterError(msg) from error
-        return adapter
-
-    @classmethod
-    def convert(cls, path: str | Path) -> Adapter:
-        """Turn a released checkpoint into an adapter. Methods with published weights override this.
-
-        Raises:
-            AdapterError: If there are none, or the file is not one of them.
-        """
-        msg = f"{path}: no released checkpoints of {cls.__name__} exist; its adapters are .safetensors files."
-        raise AdapterError(msg)
 
     def build(self, config: MethodConfig, adapter: Adapter | None) -> None:
         """Make the torch model. Called by the method's constructor right after anomalib's."""
@@ -204,16 +165,6 @@ class ZeroShotMixin(ZeroShotExport):
         # The frozen weights never change: nothing to synchronise between devices.
         self._ddp_params_and_buffers_to_ignore = [f"model.clip.{name}" for name, _ in clip.named_buffers()]
         self._check_clip()
-
-    def _check_clip(self) -> None:
-        clip, expected = self.model.load_clip(), self._expected_clip
-        if expected and expected["sha256"] != clip.sha256():
-            msg = (
-                f"These weights were trained on the CLIP {expected['name']} (sha256 {expected['sha256'][:12]}...), "
-                f"but {clip.name} was loaded (sha256 {clip.sha256()[:12]}...). Point --model.backbone and "
-                f"--model.pretrained at the CLIP of the training."
-            )
-            raise AdapterError(msg)
 
     @property
     def trainer(self) -> Any:
@@ -318,6 +269,12 @@ class ZeroShotMixin(ZeroShotExport):
         if trainer.should_stop and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
 
+    def on_validation_end(self) -> None:
+        """Write the adapter of weights that came without calibration and have one now."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self.zero_shot and self._has_calibration_share():
+            self.origin["calibrated_on"] = _name_of(self.trainer.datamodule)
+            self._write_adapter()
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
@@ -413,114 +370,6 @@ class ZeroShotMixin(ZeroShotExport):
         del args, kwargs  # These variables are not used.
         return self._exactly(batch)
 
-    # ---- files ---------------------------------------------------------------------------------------------------
-
-    def on_fit_end(self) -> None:
-        """Write the adapter beside the checkpoints."""
-        self.trainer.went_on_from = self.trainer.ckpt_path
-        self.origin["epochs"] = self.trainer.current_epoch
-        self._write_adapter()
-
-    def on_validation_end(self) -> None:
-        """Write the adapter of weights that came without calibration and have one now."""
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self.zero_shot and self._has_calibration_share():
-            self.origin["calibrated_on"] = _name_of(self.trainer.datamodule)
-            self._write_adapter()
-
-    def _write_adapter(self) -> None:
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            return
-        folder = Path(self.trainer.default_root_dir) / "weights" / "adapter"
-        path = self.save_adapter(folder / f"{type(self).__name__.lower()}.safetensors")
-        logger.info("Adapter written to %s", path)
-        if isinstance(self.post_processor, CalibratedPostProcessor) and not self.post_processor.statistics():
-            logger.warning("It has no calibration, as there was no validation: scores will be compared with a raw 0.5.")
-
-    def save_adapter(self, path: str | Path) -> Path:
-        """Write what was learned, the calibration and where both come from. ``--model.weights`` reads it."""
-        config = self.config.model_dump(exclude={"cache", "cache_dir"})
-        if config["pretrained"] and is_path(config["pretrained"]):
-            config["pretrained"] = None  # a file of this machine; the hash tells which weights it held
-        processor = self.post_processor
-        return Adapter(
-            method=type(self).__name__,
-            config=config,
-            tensors=self.model.state_dict(),
-            calibration=processor.statistics() if isinstance(processor, CalibratedPostProcessor) else {},
-            clip=self.model.load_clip().facts(),
-            origin=self.origin,
-        ).save(path)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember which CLIP the learned tensors belong to; keep the optimiser's running means in 16 bits.
-
-        The means (Adam's two are twice the size of what is learned) become bfloat16 in the file, and 32 bits again when
-        training resumes.
-        """
-        super().on_save_checkpoint(checkpoint)
-        for optimizer in checkpoint.get("optimizer_states", ()):
-            optimizer["state"] = {key: _halved(state) for key, state in optimizer["state"].items()}
-        checkpoint["anomalib_zsad"] = {
-            "method": type(self).__name__,
-            "zero_shot": self.zero_shot,
-            "clip": self.model.load_clip().facts(),
-            "origin": self.origin,
-            "random": random_states(),
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another method, of other sizes, or one that was trained on another CLIP.
-
-        Raises:
-            AdapterError: Saying what the checkpoint is of, and how to get a model that it fits.
-        """
-        super().on_load_checkpoint(checkpoint)
-        trainer = self._trainer  # none when only the model is wanted
-        if trainer is not None and trainer.state.fn == TrainerFn.TESTING:
-            # `anomalib train --ckpt_path` hands it to the test that follows, too, which would be of the older values.
-            went_on_from = vars(trainer).pop("went_on_from", None)
-            if went_on_from is not None and str(trainer.ckpt_path) == str(went_on_from):
-                logger.info("Testing what was trained, not %s, from which the training went on.", went_on_from)
-                checkpoint["state_dict"] = self.state_dict()
-                return
-        facts = checkpoint.get("anomalib_zsad")
-        if facts is None or facts["method"] != type(self).__name__:
-            owner = (facts or {}).get("method", "another model")
-            msg = f"This is not a checkpoint of {type(self).__name__}, but of {owner}."
-            raise AdapterError(msg)
-        self._check_sizes(checkpoint.get("hyper_parameters", {}))
-        if isinstance(self.pre_processor, ClipPreProcessor):  # load_from_checkpoint() may have been given another size
-            self.pre_processor.transform = ClipPreProcessor(self.config.image_size or 0).transform
-        self.zero_shot = facts["zero_shot"]
-        self._expected_clip, self.origin = facts["clip"], facts["origin"]
-        if self.model.clip is not None:
-            self._check_clip()
-        if "random" in facts and trainer and trainer.state.fn == TrainerFn.FITTING and trainer.world_size == 1:
-            restore_random_states(facts["random"])
-
-    def _check_sizes(self, trained: Mapping[str, Any]) -> None:
-        """Compare what shapes the learned tensors: some of it, such as ``top_k``, their shapes do not tell."""
-        given = self.config.model_dump(include=set(self.config.fixed_by_adapter | {"image_size"}))
-        different = [name for name, value in given.items() if trained.get(name, value) != value]
-        if different:
-            there, here = (", ".join(f"{name}={of[name]!r}" for name in different) for of in (trained, given))
-            options = " ".join(f"--model.{name} {_as_option(trained[name])}" for name in different)
-            msg = f"The checkpoint was trained with {there}, but the model has {here}. Give it the former: {options}"
-            raise AdapterError(msg)
-
 
 def _name_of(datamodule: Any) -> str:
     return "/".join(filter(None, [datamodule.name, datamodule.category]))
-
-
-def _as_option(value: Any) -> str:
-    """A value of a config as the command line takes it."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _halved(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with tensors in bfloat16; scalars, such as Adam's step, stay as they are."""
-    return {
-        name: value.bfloat16() if isinstance(value, Tensor) and value.ndim > 0 else value
-        for name, value in state.items()
-    }
