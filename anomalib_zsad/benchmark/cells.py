@@ -54,9 +54,11 @@ class Training:
     @property
     def data_arguments(self) -> dict[str, Any]:
         """Arguments of ``ZeroShot`` that determine the training data."""
-        excluded = {"exclude_classes": [self.left_out]} if self.left_out else {}
         own = {"train_batch_size": self.method.train_batch_size, "seed": self.seed}
-        return {**own, **_words(self.plan, self.method), **self.direction.auxiliary, **excluded}
+        found = {**own, **_words(self.plan, self.method), **self.direction.auxiliary}
+        if self.left_out:
+            found["exclude_classes"] = sorted({*found.get("exclude_classes", ()), self.left_out})
+        return found
 
     @property
     def given(self) -> Path | None:

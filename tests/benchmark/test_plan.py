@@ -156,6 +156,13 @@ def test_leave_one_out_trains_without_each_category(tmp_path):
     assert len({cell.training.key for cell in cells}) == 3
 
 
+def test_what_a_direction_excludes_is_never_trained_on(tmp_path):
+    direction = {"train": "BTAD", "leave_one_out": True, "auxiliary": {"exclude_classes": ["01"]}}
+    cells = all_cells(plan(tmp_path, conventions={"leave-one-out": [direction]}))
+    excluded = [cell.training.data_arguments["exclude_classes"] for cell in cells]
+    assert excluded == [["01"], ["01", "02"], ["01", "03"]]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
