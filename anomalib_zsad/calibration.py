@@ -255,7 +255,7 @@ def rescale(scores: Tensor, knots: Tensor) -> Tensor:
 
     Args:
         scores (Tensor): Raw scores in [0, 1], any shape.
-        knots (Tensor): Low, threshold and high, shape ``(3,)``; with a NaN among them scores pass unchanged.
+        knots (Tensor): Low, threshold and high, shape ``(3,)``; with a NaN among them scores pass unchanged, as NaN always does.
 
     Example:
         >>> rescale(torch.tensor([0.0, 0.1, 0.2, 0.6, 1.0]), torch.tensor([0.1, 0.2, 0.6]))
@@ -264,7 +264,8 @@ def rescale(scores: Tensor, knots: Tensor) -> Tensor:
     edges = torch.cat([knots.new_zeros(1), knots, knots.new_ones(1)]).unbind()
     # a piece is never empty, but a knot stored in half precision may fall on its neighbour
     pieces = [((scores - start) / (end - start).clamp(min=1e-7)).clamp(0, 1) for start, end in pairwise(edges)]
-    return torch.where(knots.isnan().any(), scores, sum(pieces) / 4)
+    # a score that is no number stays none: some runtimes clamp it to 0
+    return torch.where(knots.isnan().any() | scores.isnan(), scores, sum(pieces) / 4)
 
 
 def find_knots(values: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float, float, float]:

@@ -102,12 +102,13 @@ def resize_bicubic(images: Tensor, size: int) -> Tensor:
 def _bicubic_matrix(line: Tensor, size: int) -> Tensor:
     """Weights ``(size, N)`` for a line of ``N`` pixels; ``line`` ``(..., N)`` only tells N, which stays symbolic.
 
-    Pixel centres, times ``2 N size``, are whole numbers: distances are exact in float32, whatever computes them.
+    Pixel centres, times ``2 N size``, are whole numbers: distances are exact, also where runtimes compute in bfloat16,
+    which knows no whole numbers between 256 and 258.
     """
-    ones = torch.ones_like(line.reshape(-1, line.shape[-1])[0], dtype=torch.float32)
+    ones = torch.ones_like(line.reshape(-1, line.shape[-1])[0], dtype=torch.int64)
     count = ones.sum()
     source = (2 * ones.cumsum(0) - 1) * size
-    target = (2 * torch.arange(size, dtype=torch.float32, device=line.device) + 1) * count
+    target = (2 * torch.arange(size, device=line.device) + 1) * count
     x = (source[None] - target[:, None]).abs() / (2 * count.clamp(min=size))
     near = (1.5 * x - 2.5) * x * x + 1
     far = -0.5 * (x - 1) * (x - 2) ** 2

@@ -97,6 +97,12 @@ def test_rescale_never_swaps_neighbouring_floats(knots):
 
 
 @pytest.mark.parametrize("knots", KNOTS)
+def test_what_is_no_number_stays_none(knots):
+    scores = torch.tensor([0.3, torch.nan])
+    assert rescale(scores, torch.tensor(knots)).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("knots", KNOTS)
 def test_rescale_goes_through_the_knots(knots):
     scores = torch.tensor([0, *knots, 1])
     torch.testing.assert_close(rescale(scores, torch.tensor(knots)), torch.linspace(0, 1, 5), rtol=0, atol=0)

@@ -14,6 +14,7 @@ from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 from anomalib.models import get_model
 from lightning.pytorch import Trainer
+from PIL import Image
 
 from anomalib_zsad import Detector
 from anomalib_zsad.models.dapo import DAPO
@@ -75,6 +76,18 @@ def test_results_are_lightning_s(kind: str, files, photos: list[Path], wanted, m
         np.testing.assert_allclose([scores[word] for word in WORDS], batch.type_scores[0], rtol=0, atol=1e-4)
         agree = found.type_map == batch.type_map.squeeze().numpy()
         assert agree.mean() > 0.999  # where two kinds are equally likely, rounding decides
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_half_precision_costs_no_verdict(kind: str, precision: str, files, photos: list[Path]) -> None:
+    """OpenVINO's own choice on some CPUs, and so that of anomalib's inferencer."""
+    exact, half = (Detector(files[kind], precision=one) for one in ("f32", precision))
+    for size in ((112, 112), (300, 200), (257, 257), (512, 700)):
+        image = Image.open(photos[0]).convert("RGB").resize(size)
+        wanted, found = exact(image), half(image)
+        assert found.score == pytest.approx(wanted.score, abs=0.03)
+        assert np.abs(found.map - wanted.map).mean() < 0.03
 
 
 def test_a_file_says_what_it_is(files, model: DAPO, monkeypatch) -> None:
