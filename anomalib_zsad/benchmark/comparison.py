@@ -57,6 +57,7 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
         report (Report): The metrics, all categories together.
     """
     from anomalib_zsad.clip.weights import OWN
+    from anomalib_zsad.data.zero_shot import sources_of
 
     backbone, _, pretrained = str(result.model.get("backbone", "")).partition("/")
     recipe = recipe_for(cell)
@@ -79,6 +80,8 @@ def reasons(cell: Cell, convention: str, result: Result, report: Report) -> list
     if cell.training is not None:
         source, tested = (_data_by_class(cell.plan, name) for name in (cell.training.direction.train, cell.test))
         other = source != _training_data(convention, tested)
+        told = sources_of(result.model.get("origin", {}))
+        other |= bool(told) and cell.plan.data[cell.training.direction.train].label not in told
         if other or (recipe is not None and _choice(cell.training.direction) != recipe.auxiliary):
             codes.append("other-training-data")
     if identify(cell, report) is None:

@@ -377,7 +377,7 @@ class Runner:
 
 def versions() -> Mapping[str, str]:
     """Of what computes."""
-    return {name: version(name) for name in ("torch", "openvino", "nncf", "anomalib")}
+    return {name: version(name) for name in ("torch", "openvino", "nncf", "anomalib", "anomalib-zsad")}
 
 
 def _figures(row: Row) -> str:

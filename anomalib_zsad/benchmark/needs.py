@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from anomalib_zsad.benchmark.cells import Training, all_cells
 from anomalib_zsad.benchmark.mistakes import explain
-from anomalib_zsad.benchmark.others import CLIP_OF_WINCLIP
+from anomalib_zsad.benchmark.others import CLIP_OF_WINCLIP, class_of
 from anomalib_zsad.benchmark.plan import Method, Plan, Spec
 from anomalib_zsad.benchmark.results import Results
 from anomalib_zsad.clip.sources import WeightsNotFoundError, find_weights
@@ -102,10 +102,16 @@ def _trainings(plan: Plan) -> Iterator[Training]:
 
 def _wrong(plan: Plan, method: Method) -> str:
     """What is wrong with a method's arguments."""
+    where = ""
     try:
         clip_of(plan, method)
+        if not method.ours:
+            class_of(method.class_path)
+        for name, own in method.trained_on.items() if method.ours else ():
+            where = f"trained_on {name}: "
+            method.config_class.resolve({**plan.common, **method.init_args, **own})
     except ValueError as error:
-        return str(error)
+        return f"{where}{error}"
     return ""
 
 

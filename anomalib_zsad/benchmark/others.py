@@ -41,10 +41,7 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
         FileNotFoundError: If WinClip's weights are not on this machine and cannot be downloaded; says where they go.
         ValueError: If there is no such model, or it is not zero-shot.
     """
-    cls = getattr(anomalib.models, class_path, None)
-    if not (isinstance(cls, type) and issubclass(cls, AnomalibModule)):
-        msg = f"There is no model {class_path!r}, neither in anomalib_zsad nor in anomalib."
-        raise ValueError(msg)  # noqa: TRY004 - of whatever type, the name is wrong
+    cls = class_of(class_path)
     own = dict(arguments)
     clip = [own.pop(name, default) for name, default in CLIP_OF_WINCLIP.items()] if cls is WinClip else []
     with _clip_of_winclip(*clip) if clip else nullcontext():
@@ -56,6 +53,19 @@ def load_other(class_path: str, arguments: Mapping[str, Any], thresholds: int | 
         msg = f"{class_path} is not zero-shot: it would have to see images of the tested objects first."
         raise ValueError(msg)
     return model
+
+
+def class_of(class_path: str) -> type[AnomalibModule]:
+    """The model of anomalib that has a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    cls = getattr(anomalib.models, class_path, None)
+    if not (isinstance(cls, type) and issubclass(cls, AnomalibModule)):
+        msg = f"There is no model {class_path!r}, neither in anomalib_zsad nor in anomalib."
+        raise ValueError(msg)  # noqa: TRY004 - of whatever type, the name is wrong
+    return cls
 
 
 def test_other(

@@ -42,13 +42,29 @@ class Spec(_Strict):
         Raises:
             ValueError: If there is no such data set, or it does not take these arguments.
         """
-        from anomalib_zsad.data.sources import as_datamodules, categories_of
+        from anomalib_zsad.data.sources import categories_of
+
+        return categories_of(self._datamodule())
+
+    @property
+    def label(self) -> str:
+        """Name of a data set as adapters that were trained on it have it.
+
+        Raises:
+            ValueError: If there is no such data set, or it does not take these arguments.
+        """
+        from anomalib_zsad.data.zero_shot import label_of
+
+        return label_of(self._datamodule()).partition(".")[0]
+
+    def _datamodule(self) -> Any:
+        from anomalib_zsad.data.sources import as_datamodules
 
         try:
             (datamodule,) = as_datamodules(self.model_dump(), "data")
         except TypeError as error:
             raise ValueError(explain(error)) from error
-        return categories_of(datamodule)
+        return datamodule
 
 
 class Method(_Strict):

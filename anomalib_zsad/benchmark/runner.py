@@ -23,6 +23,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import anomalib_zsad
+from anomalib_zsad.adapters import read_header
 from anomalib_zsad.benchmark.cells import Cell, Training, all_cells
 from anomalib_zsad.benchmark.clips import SharedClips
 from anomalib_zsad.benchmark.mistakes import explain
@@ -32,11 +33,14 @@ from anomalib_zsad.benchmark.progress import Progress
 from anomalib_zsad.benchmark.results import Result, Results
 from anomalib_zsad.clip.sources import WeightsNotFoundError
 from anomalib_zsad.data import ZeroShot
+from anomalib_zsad.data.zero_shot import sources_of
 from anomalib_zsad.metrics import Report
 
-MISFORTUNES = (ImportError, OSError, RuntimeError, ValueError, TypeError, MisconfigurationException)
-"""What ends a cell and not the benchmark: missing data or weights, memory, arguments that do not exist or do not fit
-each other."""
+MISFORTUNES = (
+    ImportError, OSError, RuntimeError, MemoryError, ArithmeticError, ValueError, TypeError, MisconfigurationException,
+)  # fmt: skip
+"""What ends a cell and not the benchmark: missing data or weights, memory, a loss that is not finite, arguments that do
+not exist or do not fit each other."""
 SIDES = frozenset({"source_categories", "source_split", "exclude_classes", "target_categories"})
 """Arguments of ``ZeroShot`` that say which images it takes; limits do not, as their choice is the seed's."""
 
@@ -96,6 +100,7 @@ class Runner:
                 if cell.training is not None:
                     self._keep_apart(cell, cell.training)
                     self._ensure(cell.training, progress, untrained)
+                    self._check_origin(cell, cell.training)
                 result = self._measure(cell)
             except _ProblemError as error:  # noqa: PERF203 - minutes each
                 logging.getLogger(__name__).debug("%s", cell, exc_info=True)
@@ -128,6 +133,20 @@ class Runner:
                 self._apart[key] = error.problem
         if problem := self._apart[key]:
             raise _ProblemError(problem)
+
+    def _check_origin(self, cell: Cell, training: Training) -> None:
+        """Believe a given adapter, rather than the plan, as to what it was trained on."""
+        if training.given is None or training.given.suffix != ".safetensors":  # released checkpoints do not say
+            return
+        with _named("test-failed"):
+            seen = sources_of(read_header(training.given)["origin"])
+            tested, trained = (self.plan.data[name].label for name in (cell.test, training.direction.train))
+        if tested in seen and tested != trained:
+            msg = (
+                f"{training.given}, which the plan names for {training.direction.train}, says that it was trained or "
+                f"calibrated on {tested}: testing it there would not be zero-shot."
+            )
+            raise _ProblemError(Problem("not-zero-shot", msg))
 
     def _ensure(self, training: Training, progress: Progress, untrained: dict[str, Problem]) -> None:
         """Train unless the adapter is there; what failed once is not tried for every data set again."""

@@ -143,6 +143,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Read all methods before the first is measured."""
+        counts = [("image_size", self.image_size), ("repeat", self.repeat), *(("batch", one) for one in self.batches)]
+        for name, value in counts:
+            if value < 1:
+                msg = f"{name} must be at least 1, got {value}."
+                raise ValueError(msg)
         for spec in self.methods:
             _arguments(spec, self)
 

@@ -4,8 +4,9 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 from lightning.pytorch.trainer.states import TrainerFn
@@ -327,10 +328,34 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         return super().test_dataloader() if hasattr(self, "test_data") else []
 
 
+def sources_of(origin: Mapping[str, Any]) -> set[str]:
+    """Names of the data sets that an adapter says it was trained or calibrated on; none where it does not say.
+
+    Args:
+        origin (Mapping[str, Any]): What it says of how it came about.
+
+    Example:
+        >>> sorted(sources_of({"data": "ZeroShot/Visa+MVTecAD.bottle-to-BTech"}))
+        ['MVTecAD', 'Visa']
+        >>> sources_of({"data": "MVTecAD/bottle"})
+        {'MVTecAD'}
+    """
+    found: set[str] = set()
+    for datamodule in (str(origin[key]) for key in ("data", "calibrated_on") if key in origin):
+        name, _, category = datamodule.partition("/")
+        names = category.partition("-to-")[0].split("+") if name == ZeroShot.__name__ else [name]
+        found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+def label_of(datamodule: AnomalibDataModule) -> str:
+    """Name of a data set as it stands in names of results' folders and in adapters."""
+    return datamodule.name.replace("/", "-").replace("\\", "-")
+
+
 def _label(datamodules: list[AnomalibDataModule], categories: list[str] | None) -> list[str]:
-    """Names for the results' folder."""
     single = f".{categories[0]}" if categories is not None and len(categories) == 1 else ""
-    return [datamodule.name.replace("/", "-").replace("\\", "-") + single for datamodule in datamodules]
+    return [label_of(datamodule) + single for datamodule in datamodules]
 
 
 def _names(classes: list[OneClass]) -> list[str]:

@@ -28,7 +28,9 @@ def measured(class_path, value=0.9, less=0):
     return Report((Row("c", normal - less, anomalous, dict.fromkeys(METRICS, value)), *rows))
 
 
-def finish(plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/openai", words="bayes_pfl", **config):
+def finish(
+    plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/openai", words="bayes_pfl", origin=None, **config
+):
     """Write every cell of a plan."""
     results = Results(plan.output / "cells")
     for cell in all_cells(plan):
@@ -39,7 +41,7 @@ def finish(plan, *, value=0.9, less=0, epochs=None, backbone="ViT-L-14-336/opena
             schema = cell.method.config_class
             model["config"] = schema.resolve({**cell.arguments, **config}).model_dump(mode="json")
             model["image_size"] = str(model["config"]["image_size"])
-            model["origin"] = {"epochs": model["config"]["epochs"] if epochs is None else epochs}
+            model["origin"] = {"epochs": model["config"]["epochs"] if epochs is None else epochs, **(origin or {})}
         shift = 0.01 * cell.training.seed if cell.training else 0
         report = measured(plan.data[cell.test].class_path, value + shift, less)
         if cell.training and cell.training.left_out:
@@ -144,6 +146,15 @@ def test_a_training_on_a_part_stands_beside_nothing(make, auxiliary):
     table = rows(finish(make(conventions={"A": [direction]})), method="BayesPFL", rules="official")
     assert set(table.codes) == {"other-training-data"}
     assert table.published.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("data", "codes"), [("Visa-to-MVTecAD", ""), ("Visa+BTech", ""), ("MVTecAD", "other-training-data")]
+)
+def test_an_adapter_is_believed_as_to_what_it_was_trained_on(make, data, codes):
+    own = {"train_batch_size": 32, "rules": ["official"]}
+    plan = make(conventions={"A": [{"train": "VisA", "test": ["BTAD"]}]}, methods={"BayesPFL": own})
+    assert set(rows(finish(plan, origin={"data": f"ZeroShot/{data}"})).codes) == {codes}
 
 
 def test_what_changes_no_training_data_does_not_matter_but_the_batch_size_does(make):

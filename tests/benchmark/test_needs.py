@@ -53,6 +53,19 @@ def test_what_is_there_is_not_missing(folders, tmp_path, capsys):
     assert len(all_cells(read_plan(plan))) == 2
 
 
+def test_methods_that_cannot_run_are_named(folders, tmp_path, capsys):
+    plan = write_plan(
+        tmp_path,
+        data=folders,
+        methods={"Promptmoe": {}, "PromptMoE": {"trained_on": {"washer": {"epoch": 3}}}},
+        conventions={"own": [{"train": "washer"}]},
+    )
+    assert main(["benchmark", str(plan), "--plan"]) == 1
+    printed = capsys.readouterr().out
+    assert "method Promptmoe: There is no model 'Promptmoe'" in printed
+    assert "method PromptMoE: trained_on washer: epoch=3: Extra inputs are not permitted" in printed
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -103,6 +103,20 @@ def test_one_mistake_ends_no_other_cell(folders, tmp_path, capsys):
     assert "method misspelt: epoch=1: Extra inputs are not permitted" in printed
 
 
+def test_a_training_that_diverges_ends_no_other_cell(folders, tmp_path, capsys):
+    wild = {"class_path": "CoPS", "init_args": {"learning_rate": 1e20, "epochs": 2}}
+    path = write_plan(
+        tmp_path,
+        data=folders,
+        methods={"wild": wild, "WinClip": {"init_args": {"pretrained": "random"}}},
+        conventions={"own": [{"train": "washer"}]},
+    )
+    assert not run_benchmark(path)
+    printed = capsys.readouterr().out
+    assert "wild seed 0: washer -> gasket: not measured (training-failed, Loss not finite" in printed
+    assert "WinClip: gasket: image AUROC" in printed
+
+
 @pytest.mark.parametrize(
     ("trainer", "text"),
     [
@@ -158,6 +172,23 @@ def test_what_was_trained_on_is_not_tested_under_another_name(folders, parts, tm
     assert sum("Source and target share" in line for line in lines) == 2
     (trained,) = (tmp_path / "out" / "adapters").iterdir()
     assert trained.name.startswith("trained-washer")
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_an_adapter_is_believed_as_to_what_it_was_trained_on(calibrated, folders, tmp_path, capsys):
+    model = PromptMoE(backbone="tiny-random", image_size=56)
+    model.origin = {"calibrated_on" if calibrated else "data": "ZeroShot/gasket-to-washer"}
+    adapter = model.save_adapter(tmp_path / "swapped.safetensors")
+    path = write_plan(
+        tmp_path,
+        data=folders,
+        methods={"PromptMoE": {"adapters": {"washer": str(adapter)}}},
+        conventions={"own": [{"train": "washer", "test": ["gasket"]}]},
+    )
+    assert not run_benchmark(path)
+    printed = capsys.readouterr().out
+    assert "washer -> gasket: not measured (not-zero-shot, " in printed
+    assert "swapped.safetensors, which the plan names for washer, says that it was trained or calib" in printed
 
 
 @pytest.mark.parametrize("name", ["MVTecAD", "Visa", "BTech", "Kolektor", "BMAD"])
