@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,9 @@ from anomalib_zsad.requirements import MissingPackageError, explained
 
 COMMANDS = ("backbone", "benchmark", "benchmark deploy", "benchmark speed", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
+
+PIPE_CLOSED = 141
+"""Exit status where nobody reads the output any more, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with explained():
             return options.run(options) or 0
+    except BrokenPipeError:  # whoever reads the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except (OSError, ValueError, MissingPackageError) as error:
         print(f"anomalib-zsad: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        print(f"\nInterrupted. {error}".rstrip(), file=sys.stderr)
-        sys.excepthook = lambda *_: None  # no traceback
-        raise
+        interruption = error
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes an exit of
+            raise
+        interruption = end.__context__
+    print(f"\nInterrupted. {interruption}".rstrip(), file=sys.stderr)
+    show = sys.excepthook
+    sys.excepthook = lambda kind, *about: None if issubclass(kind, KeyboardInterrupt) else show(kind, *about)
+    raise interruption
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ class ZeroShotExport(Base):
         """
         if compression_type in {CompressionType.INT8_PTQ, CompressionType.INT8_ACQ}:  # before minutes are spent
             self._set_up_for_quantization(datamodule, labelled=compression_type == CompressionType.INT8_ACQ)
-        metric = _metric_for_images(metric) if isinstance(metric, str) else metric
+        if metric is None or isinstance(metric, str):
+            metric = _metric_for_images(metric or "F1Score")
         chosen = (model_file_name, input_size, compression_type, datamodule, metric)
         return _written_whole(
             export_root, lambda folder: super(ZeroShotExport, self).to_openvino(folder, *chosen, **kwargs)
@@ -266,7 +267,7 @@ def _pixels(model: Any, image: torch.Tensor) -> np.ndarray:
     image = image[None]
     if all(side.is_static for side in size):
         sides = [side.get_length() for side in size]
-        image = F.interpolate(image, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        image = F.interpolate(image, sides, mode="bicubic", antialias=True)
     return np.repeat(image.numpy(), batch.get_length() if batch.is_static else 1, axis=0)
 
 

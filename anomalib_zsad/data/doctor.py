@@ -269,7 +269,7 @@ def _add(lines: list[str], paths: Sequence[Path], what: str) -> None:
 def table(reports: Sequence[Report]) -> str:
     """Reports as text: a line for each data set, then what was found."""
     rows: list[tuple[str, ...]] = [
-        ("data set", "classes", "train n/a", "published", "test n/a", "published", "", "folder")
+        ("data set", "classes", "train good/bad", "published", "test good/bad", "published", "", "folder")
     ]
     for report in reports:
         both = (report.counts, report.published)

@@ -212,9 +212,20 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         return self._source_classes, self._target_classes
 
     def prepare_data(self) -> None:
-        """Call ``prepare_data`` of every category that the trainer's stage needs; it downloads what is missing."""
+        """Call ``prepare_data`` of every category that the trainer's stage needs; it downloads what is missing.
+
+        Raises:
+            RuntimeError: If that fails; the message says which data set it was, and where it is looked for.
+        """
         for one in chain(*self._needed(self.trainer.state.fn if self.trainer is not None else None)):
-            one.datamodule.prepare_data()
+            try:
+                one.datamodule.prepare_data()
+            except OSError as error:
+                msg = (
+                    f"{one.source} is not at {getattr(one.datamodule, 'root', 'its root')} and could not be downloaded "
+                    f"({error}). Put it there, or say where it is (its argument root)."
+                )
+                raise RuntimeError(msg) from error
 
     # ---- setting up ----------------------------------------------------------------------------------------------
 
@@ -291,8 +302,9 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         where = f"The source ({', '.join(map(str, classes))}, split {self.source_split!r})"
         self._require(
             data.has_anomalous,
-            f"{where} has no anomalous images to learn from. Use source_split 'test' or 'all', another source, or "
-            "train with the plain datamodule (without ZeroShot): then anomalies are synthesised.",
+            f"{where} has no anomalous images to learn from. Give it some (a Folder has them in abnormal_dir), use "
+            "another source_split or source, or train with the plain datamodule (without ZeroShot): then anomalies are "
+            "synthesised.",
         )
         self._require(data.has_normal, f"{where} has no normal images to learn from. Use source_split 'all'.")
         if not data.samples.has_mask.any():

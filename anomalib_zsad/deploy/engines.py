@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -58,16 +59,23 @@ def open_model(path: Path, device: str, precision: str, *, throughput: bool, opt
     """Make the engine for a file, by its suffix.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or none with its weights beside it.
         ValueError: If it is none that can be used, device or precision are not to be had, or options were given that
             do not apply to it.
     """
     if not path.is_file():
-        msg = f"Model {path} does not exist. `anomalib export` writes model.xml, model.onnx or model.pt."
+        what = "is a folder" if path.is_dir() else "does not exist"
+        msg = (
+            f"Model {path} {what}. `anomalib export` writes weights/openvino/model.xml, weights/onnx/model.onnx or "
+            "weights/torch/model.pt, and training weights/adapter/*.safetensors and weights/lightning/model.ckpt."
+        )
         raise FileNotFoundError(msg)
     if path.suffix in {".xml", ".onnx"}:
         if options:
-            msg = f"{path.name} is an exported graph: {', '.join(options)} cannot be changed any more; export it anew."
+            msg = (
+                f"{path.name} is an exported graph and takes no {', '.join(options)}: such options are given to "
+                "`anomalib export`."
+            )
             raise ValueError(msg)
         return OpenVINOEngine(path, device, precision, throughput=throughput)
     if path.suffix in {".safetensors", ".ckpt", ".pt"}:
@@ -109,6 +117,10 @@ class OpenVINOEngine:
         try:
             model = openvino_core().read_model(path)
         except RuntimeError as error:
+            weights = path.with_suffix(".bin") if path.suffix == ".xml" else path.with_name(path.name + ".data")
+            if not weights.exists() and ("bin file" if path.suffix == ".xml" else ".data") in str(error):
+                msg = f"{path} has its weights in {weights.name}, which must lie beside it."
+                raise FileNotFoundError(msg) from error
             msg = f"{path} is damaged, or not a model that OpenVINO reads: {str(error).strip().splitlines()[-1]}"
             raise ValueError(msg) from error
         self.facts = read_facts(model, path)
@@ -168,7 +180,7 @@ class OpenVINOEngine:
         try:
             if error is None:
                 request.wait()
-                values = (tensor.data[0].copy() for tensor in request.output_tensors)
+                values = (np.atleast_1d(tensor.data)[0].copy() for tensor in request.output_tensors)
                 outputs = dict(zip(self._names, values, strict=True))
         except (RuntimeError, MemoryError) as failure:
             error = failure
@@ -251,6 +263,11 @@ def _model_class(path: Path, method: str | None, options: dict[str, Any]) -> Any
         msg = f"{path} was made by {method or 'another program'}; known are {', '.join(anomalib_zsad.MODELS)}."
         raise ValueError(msg)
     cls = getattr(anomalib_zsad, method)
+    known = inspect.signature(cls).parameters.keys() - {"weights"}
+    if unknown := sorted(options.keys() - known):
+        has = ", ".join(sorted(known))
+        msg = f"{path.name} is of {method}, which has no option {', '.join(unknown)}. It has {has}."
+        raise ValueError(msg)
     for name in EXTRA_OUTPUTS:
         if name in cls.config_class.model_fields:
             options.setdefault(name, True)

@@ -29,7 +29,8 @@ def read_facts(model: Any, path: Path) -> dict[str, Any]:
     """
     shape = model.input(0).partial_shape
     outputs = {name: output.partial_shape for output in model.outputs for name in output.names}
-    if len(model.inputs) != 1 or len(shape) != 4 or not _may_be(shape[1], 3) or "pred_score" not in outputs:
+    images = shape.rank.is_static and len(shape) == 4 and _may_be(shape[1], 3)
+    if len(model.inputs) != 1 or not images or "pred_score" not in outputs:
         msg = (
             f"{path} is no model of anomalib: expected one input of shape (B, 3, H, W) and an output named pred_score; "
             f"it has {len(model.inputs)}, the first of shape {shape}, and {', '.join(sorted(outputs)) or 'no names'}."

@@ -155,7 +155,9 @@ def inspect(
         best = sorted(readable, key=lambda record: -record["score"])[:gallery]
         shown.compact(record["image"] for record in readable)
         facts = {"model": detector.facts, "threshold": detector.threshold, "pixel_threshold": detector.pixel_threshold}
-        cards: Iterator[dict[str, Any]] = ({**record, **shown[record["image"]]} for record in best)
+        cards: Iterator[dict[str, Any]] = (  # names that are numbers would lose their order as keys of an object
+            {**record, "types": list(record["types"].items()), **shown[record["image"]]} for record in best
+        )
         write_report(folder / "report.html", facts, detector.type_names, records, cards)
     return verdicts
 
@@ -166,7 +168,10 @@ def _start_over_if_changed(folder: Path, run: dict[str, Any]) -> None:
         return
     if before is not None:
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        told = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
+        told = "; ".join(
+            "the model is another" if name == "model" else f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+            for name in changed
+        )
         logger.warning("The results in %s are replaced: %s.", folder, told)
         for name in FILES:
             (folder / name).unlink(missing_ok=True)

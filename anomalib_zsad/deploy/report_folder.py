@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anomalib_zsad.pictures import SUFFIXES
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -50,9 +52,17 @@ def refuse_foreign(folder: Path) -> None:
     """Leave alone what others have written.
 
     Raises:
-        ValueError: If the folder has a file of the name of one of ours, and we have not made its ``run.json``.
+        ValueError: If we have not made the folder's ``run.json``, and it has a file of the name of one of ours, or
+            images, which would be taken for parts of the report.
     """
     if read_run(folder) is None:
+        images = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+        if images:
+            msg = (
+                f"{folder} has {len(images)} images, {min(images)} for one, which would not be found any more in the "
+                "folder of a report. Choose an empty folder for it, or a new one."
+            )
+            raise ValueError(msg)
         foreign = [name for name in ("run.json", *FILES, OVERLAYS) if os.path.lexists(folder / name)]
         if foreign:
             msg = (

@@ -5,6 +5,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -172,6 +174,33 @@ def test_what_was_trained_on_is_not_tested_under_another_name(folders, parts, tm
     assert sum("Source and target share" in line for line in lines) == 2
     (trained,) = (tmp_path / "out" / "adapters").iterdir()
     assert trained.name.startswith("trained-washer")
+
+
+INTERRUPTED = """
+import os, signal, sys
+from anomalib_zsad import CoPS, cli
+
+step = CoPS.training_step
+
+def interrupted(self, *args):
+    os.kill(os.getpid(), signal.SIGINT)
+    return step(self, *args)
+
+CoPS.training_step = interrupted
+sys.exit(cli.main(["benchmark", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_ctrl_c_in_a_training_ends_it_all(folders, tmp_path):
+    """Lightning would end the program as if it had failed."""
+    conventions = {"own": [{"train": "washer"}]}
+    path = write_plan(tmp_path, data=folders, methods={"CoPS": None, "DAPO": None}, conventions=conventions)
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED, path], capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGINT, run.stdout + run.stderr
+    assert run.stderr.endswith("\nInterrupted.\n")
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

@@ -74,6 +74,12 @@ def test_every_method_in_every_way(method: str, tmp_path, capsys) -> None:
     check_complete(table, method)
 
 
+@pytest.mark.parametrize("option", ["repeat", "batch", "image-size"])
+def test_nothing_is_measured_of_nothing(option: str, capsys) -> None:
+    assert main(["benchmark", "speed", "DAPO", f"--{option}", "0"]) == 1
+    assert f"{option.replace('-', '_')} must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_what_cannot_run_says_why_and_the_rest_goes_on(tmp_path, capsys) -> None:
     official = adapter(tmp_path, "raise FileNotFoundError('no checkout here')")
     options = ["PromptAD", "--runs", "eager-f32", "--devices", "cpu", "--official", f"PromptAD={official}:make"]

@@ -178,6 +178,51 @@ def test_a_report_among_the_photographs_is_not_searched(photos: Path, graph: Pat
         assert len(lines(report)) == 8
 
 
+def test_photographs_are_not_buried_in_a_report(photos: Path, graph: Path, capsys) -> None:
+    assert detect(photos / "line 2", graph, photos) == 1
+    assert "has 6 images" in capsys.readouterr().err
+    assert not (photos / "run.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
+def test_a_reader_that_has_seen_enough_is_no_failure(photos: Path, graph: Path) -> None:
+    for number in range(300):
+        os.link(photos / "good.bmp", photos / f"{number}.bmp")
+    command = [sys.executable, "-m", "anomalib_zsad.cli", "detect", str(photos), "--model", str(graph)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as run:
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 141  # as of a process that the system ends then
+
+
+AFTER = """
+import sys
+from anomalib_zsad import cli
+
+class Commands(dict):
+    def run(self):
+        raise KeyboardInterrupt
+
+cli.COMMANDS = ("schema",)
+import anomalib_zsad.commands.schema as schema
+schema.add_arguments = lambda parser: parser.set_defaults(run=Commands.run)
+try:
+    cli.main(["schema"])
+except KeyboardInterrupt:
+    pass
+raise KeyError("mine")
+"""
+
+
+def test_ctrl_c_hides_no_later_error() -> None:
+    run = subprocess.run([sys.executable, "-c", AFTER], capture_output=True, text=True, check=False)
+    assert run.stderr.startswith("\nInterrupted.\nTraceback")
+    assert run.stderr.endswith("KeyError: 'mine'\n")
+
+
 # ---- the report in a browser ---------------------------------------------------------------------------------------
 
 STATE = """({
@@ -257,6 +302,19 @@ def test_the_report_opens_from_disk_and_answers(photos: Path, graph: Path, tmp_p
     assert [url for url in requests if not url.startswith(("data:", "file:", "about:"))] == []
     faults = [event for event in browser.events if event["method"] in {"Runtime.exceptionThrown", "Log.entryAdded"}]
     assert faults == []
+
+
+def test_kinds_that_are_called_by_numbers_are_ordered_by_their_scores(photos: Path, tmp_path: Path, browser) -> None:
+    facts, report = {**FACTS, "defect_types": ["30", "20", "10"]}, tmp_path / "report"
+    detect(photos, save_graph(tmp_path / "numbers.xml", facts), report)
+    browser.open((report / "report.html").as_uri())
+    shown = browser.run(
+        "Object.fromEntries([...document.querySelectorAll('.card')].map((card) => "
+        "[card.querySelector('.name').textContent, card.querySelector('.kind')?.textContent]))"
+    )
+    likeliest = {name: next(iter(record["types"])) for name, record in lines(report).items() if name in GOOD}
+    assert len({*likeliest.values()}) > 1
+    assert shown == likeliest
 
 
 def test_names_are_text_and_not_markup(photos: Path, tmp_path: Path, browser) -> None:

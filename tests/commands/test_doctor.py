@@ -25,7 +25,7 @@ def test_something_is_wrong(tmp_path, capsys):
     assert main(["doctor", "data", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
-        "data", "set", "classes", "train", "n/a", "published", "test", "n/a", "published", "folder"
+        "data", "set", "classes", "train", "good/bad", "published", "test", "good/bad", "published", "folder"
     ]  # fmt: skip
     assert lines[1].split() == ["Kolektor", "1", "-", "-", "1/1", "347/52", "WRONG", str(tmp_path / "KolektorSDD")]
     assert lines[-1] == "  wrong: test has 1/1 images (normal/anomalous), published are 347/52"

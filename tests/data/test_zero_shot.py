@@ -5,6 +5,7 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -395,6 +396,18 @@ def test_category_shared_over_splits(root):
     arguments = {"source_categories": ["cable"], "target_categories": ["cable"], "source_split": "train"}
     with pytest.raises(ValueError, match="share cable"):
         zero_shot(source=MVTecAD(root=root), target=MVTecAD(root=root, test_split_mode="none"), **arguments)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_download_that_fails_names_data_and_place(tmp_path, role, monkeypatch):
+    def fail(*_):
+        msg = "urlopen error"
+        raise OSError(msg)
+
+    monkeypatch.setattr(sys.modules[MVTecAD.__module__], "download_and_extract", fail)
+    data = zero_shot(**{role: MVTecAD(root=tmp_path / "absent")})
+    with pytest.raises(RuntimeError, match=r"MVTecAD is not at .*absent and could not be downloaded \(urlopen error\)"):
+        data.prepare_data()
 
 
 @pytest.mark.parametrize("role", ["source", "target"])

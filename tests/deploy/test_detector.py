@@ -380,5 +380,26 @@ def test_models_that_cannot_be_used_say_why(graph: Path, tmp_path: Path) -> None
     (tmp_path / "cut.xml").write_bytes(graph.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"cut.xml is damaged"):
         Detector(tmp_path / "cut.xml")
-    with pytest.raises(ValueError, match="defect_types cannot be changed any more; export it anew"):
+    with pytest.raises(ValueError, match="takes no defect_types: such options are given to `anomalib export`"):
         Detector(graph, defect_types=["dent"])
+    with pytest.raises(FileNotFoundError, match=r"is a folder. `anomalib export` writes weights/openvino/model.xml"):
+        Detector(tmp_path)
+    (tmp_path / "alone.xml").write_bytes(graph.read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"alone.xml has its weights in alone.bin, which must lie beside it"):
+        Detector(tmp_path / "alone.xml")
+    with pytest.raises(ValueError, match=r"is no model of anomalib: expected one input of shape \(B, 3, H, W\)"):
+        Detector(save_other(tmp_path / "any.xml", rank=None))
+
+
+def save_other(path: Path, rank: int | None = 4) -> Path:
+    """A graph whose score has no dimension, for images of a rank."""
+    shape = ov.PartialShape.dynamic() if rank is None else ov.PartialShape([-1, 3, -1, -1])
+    image = ops.parameter(shape, np.float32, name="input")
+    whole = ops.reduce_max(ops.reshape(image, [-1], special_zero=False), [0])
+    whole.output(0).set_names({"pred_score"})
+    ov.save_model(ov.Model([ops.result(whole)], [image]), path, compress_to_fp16=False)
+    return path
+
+
+def test_a_score_without_dimensions_is_one(tmp_path: Path) -> None:
+    assert Detector(save_other(tmp_path / "scalar.xml"))(np.full((8, 8), 0.25)).score == pytest.approx(0.25)

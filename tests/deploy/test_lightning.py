@@ -100,6 +100,11 @@ def test_a_file_says_what_it_is(files, model: DAPO, monkeypatch) -> None:
     assert len(facts["onnx"]["adapter"]) == 64
 
 
+def test_options_that_a_model_does_not_have_are_named(files) -> None:
+    with pytest.raises(ValueError, match=r"dapo.safetensors is of DAPO, which has no option treshold. It has "):
+        Detector(files["adapter"], treshold=0.5)
+
+
 def test_thresholds_are_on_the_scale_of_the_outputs(model: DAPO) -> None:
     processor = model.post_processor
     assert model.export_facts()["thresholds"] == {"image": 0.5, "pixel": 0.5}

@@ -4,6 +4,7 @@
 """One method through the whole export matrix, and what quantisation may see."""
 
 import gc
+import logging
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,6 +146,13 @@ def test_a_graph_of_one_size_and_one_image(kind: str, model, tmp_path: Path, pic
 
 
 # ---- what quantisation sees --------------------------------------------------------------------------------------
+
+
+def test_accuracy_is_f1_unless_another_metric_is_named(model, files, tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(model, "to_onnx", lambda *_, **__: files["onnx"])
+    with caplog.at_level(logging.INFO):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8_ACQ, datamodule=pictures(), max_drop=1.0)
+    assert "INT8_ACQ: F1Score 0." in caplog.text
 
 
 @pytest.mark.parametrize("compression", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
