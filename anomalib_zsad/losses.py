@@ -48,6 +48,24 @@ def dice_loss(probability: Tensor, target: Tensor, smooth: float = 1.0) -> Tenso
     return 1 - (2 * (p * y).sum(1) + smooth) / (p.sum(1) + y.sum(1) + smooth)
 
 
+def dice_of_layers(maps: Tensor, target: Tensor) -> Tensor:
+    """Dice loss, mean over the images and sum over the layers.
+
+    Args:
+        maps (Tensor): ``(B, layers, H, W)`` in [0, 1].
+        target (Tensor): ``(B, 1 or layers, H, W)`` in {0, 1}.
+
+    Returns:
+        Tensor: ``()``.
+
+    Example:
+        >>> dice_of_layers(torch.ones(3, 2, 4, 4), torch.zeros(3, 1, 4, 4))
+        tensor(1.8824)
+    """
+    flat = dice_loss(maps.flatten(0, 1), target.expand_as(maps).flatten(0, 1))
+    return flat.unflatten(0, maps.shape[:2]).mean(dim=0).sum()
+
+
 def load_balance_loss(logits: Tensor) -> Tensor:
     """Load balance of mixture routing: ``E * sum_j mean_i(p_ij)^2`` with ``p = softmax(logits)``.
 

@@ -6,7 +6,8 @@
 The vocabularies are those that DAPO was published with ("partical" included); where its training and test disagree,
 the training's choice stands (MVTec AD's ``manipulated_front`` is *bent*).
 
-VisA has no folder for each kind; its kinds are in the annotation file of each product, ``image_anno.csv``.
+VisA has no folder for each kind; its kinds are in the annotation file of each product, ``image_anno.csv``. Real-IAD's
+are in the JSON file of each product, which anomalib reads without them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anomalib_zsad.data.words import ANOMALY, defect_word, unnumbered
 
@@ -167,7 +168,7 @@ _MAD_SIM = DefectTable(
     products=dict.fromkeys(
         _split(
             "Gorilla, Unicorn, Mallard, Turtle, Whale, Bird, Owl, Sabertooth, Swan, Sheep, Pig, Zalika, Phoenix, "
-            "Elephant, Parrot, Cat, Scorpion, Obesobeso, Bear, Puppy"
+            "Elephant, Parrot, Cat, Scorpion, Obesobeso, Bear, Puppy, Pheonix"  # as the phoenix's folder is spelled
         ),
         ("stains", "missing", "burrs"),
     ),
@@ -272,19 +273,29 @@ def words_in(samples: DataFrame) -> dict[tuple[str, str], str | None]:
 
 
 def read_kinds(dataset: AnomalibDataset) -> None:
-    """Put VisA's kinds of defect into the ``label`` column of a data set's samples.
+    """Put the kinds of defect of VisA and Real-IAD into the ``label`` column of a data set's samples.
 
-    They are read from ``image_anno.csv``, which lies in the product's folder below VisA's root. Does nothing to other
-    data sets, and where the file is missing.
+    VisA's are read from ``image_anno.csv``, which lies in the product's folder below VisA's root; nothing is done where
+    the file is missing. Real-IAD's are in the JSON file that anomalib has read. Does nothing to other data sets.
     """
+    from anomalib.data.datasets.image.realiad import RealIADDataset
     from anomalib.data.datasets.image.visa import VisaDataset
 
-    if isinstance(dataset, VisaDataset):
-        samples = dataset.samples
+    samples = dataset.samples
+    if isinstance(dataset, RealIADDataset):
+        kinds = _real_iad_kinds(dataset.root_category, dataset.metadata)
+        samples["label"] = samples.image_path.map(kinds)
+    elif isinstance(dataset, VisaDataset):
         kinds = _visa_kinds(dataset.root_category)
         anomalous = samples.label_index == 1
         names = [Path(path).name for path in samples.image_path[anomalous]]
         samples.loc[anomalous, "label"] = [kinds.get(name, ANOMALY) for name in names]
+
+
+def _real_iad_kinds(product: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Folder name of the kind of each image, by its path as anomalib writes it."""
+    entries = [entry for split in ("train", "test") for entry in metadata.get(split, ())]
+    return {str((product / entry["image_path"]).resolve()): entry["anomaly_class"] for entry in entries}
 
 
 def _visa_kinds(product: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing_extensions import Self
 from anomalib_zsad.clip.config import ClipConfig
 from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.clip.vision import VisionOutput
+from anomalib_zsad.data.words import OBJECT
 
 if TYPE_CHECKING:
     from anomalib_zsad.feature_cache import FeatureCache
@@ -282,6 +283,15 @@ class MethodModel(nn.Module):
             learned = next(self.parameters())
             self.clip = clip.to(learned.device, learned.dtype)
         return self.clip
+
+    def class_words(self, class_names: Sequence[str] | None) -> list[str]:
+        """Class words of the prompts: the config's one for all images, else each image's own.
+
+        Args:
+            class_names (Sequence[str] | None): Class word of each image, if known.
+        """
+        word = getattr(self.config, "class_name", None)
+        return list(class_names) if word is None and class_names is not None else [word or OBJECT]
 
     def see(self, images: Tensor) -> VisionOutput:
         """What the image tower gives for ``images`` ``(B, 3, H, W)``: class token and patch tokens, not projected.

@@ -3,11 +3,14 @@
 
 """Every defect folder of the published data sets has a word, and every product the words of its folders."""
 
+import json
+
 import pytest
-from anomalib.data import Visa
+from anomalib.data import RealIAD, Visa
 
 from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.data.defect_tables import SYNONYMS, TABLES, read_kinds, table_of, words_in, words_of
+from anomalib_zsad.data.known_sets import SETS
 from anomalib_zsad.data.words import defect_word
 
 # Folders below <product>/test, as the data sets are published.
@@ -57,7 +60,7 @@ def test_mvtec_has_the_published_ids():
 
 @pytest.mark.parametrize(
     ("name", "words", "products"),
-    [("Visa", 18, 12), ("MPDD", 7, 6), ("MAD-Real", 2, 10), ("MAD-Sim", 3, 20), ("RealIAD", 8, 30)],
+    [("Visa", 18, 12), ("MPDD", 7, 6), ("MAD-Real", 2, 10), ("MAD-Sim", 3, 21), ("RealIAD", 8, 30)],
 )
 def test_tables_are_complete_and_consistent(name, words, products):
     table = TABLES[name]
@@ -72,6 +75,12 @@ def test_tables_are_complete_and_consistent(name, words, products):
 def test_mad_and_real_iad_folders_have_words():
     assert TABLES["MAD-Sim"].folders == {"Stains": "stains", "Missing": "missing", "Burrs": "burrs"}
     assert set(TABLES["RealIAD"].folders) == {"AK", "BX", "CH", "HS", "PS", "QS", "YW", "ZW"}
+
+
+def test_every_class_of_a_known_data_set_has_kinds():
+    tables = {name: table for name in SETS if (table := table_of(name))}
+    assert len(tables) == len(TABLES)
+    assert [(name, one) for name in tables for one in SETS[name].categories if not tables[name].kinds_of(one)] == []
 
 
 def test_mad_sims_products_are_found_with_their_number():
@@ -94,6 +103,8 @@ def test_types_as_batches_carry_them_find_their_word():
     assert TABLES["Visa"].word("anomaly", "candle") is None
     assert TABLES["Visa"].word("anomaly", "capsules") is None  # it may as well be a leak, which has no word
     assert TABLES["MVTecAD"].word("dent", "bottle") is None
+    assert TABLES["MVTecAD"].word("anomaly", "bottle") is None  # it tells the kind of a toothbrush only
+    assert TABLES["MPDD"].word("anomaly", "bracket_black") is None
 
 
 def test_names_are_found_whatever_their_spelling():
@@ -169,3 +180,29 @@ def test_visas_kinds_come_from_its_annotation_file(paint, tmp_path):
         "bubble,discolor",
         "leak",
     }
+
+
+def test_real_iads_kinds_come_from_its_json_files(paint, tmp_path):
+    entries = {"train": [], "test": []}
+    for split, kind in (("train", "OK"), ("test", "OK"), ("test", "AK"), ("test", "ZW"), ("test", "ZW")):
+        name = f"{'OK' if kind == 'OK' else f'NG/{kind}'}/S{len(entries['test'])}/toy_{split}.png"
+        entry = {"image_path": name, "mask_path": None, "anomaly_class": kind}
+        paint(tmp_path / "disk" / "realiad_256" / "toy" / name)
+        if kind != "OK":
+            entry["mask_path"] = name.replace(".png", "_mask.png")
+            paint(tmp_path / "disk" / "realiad_256" / "toy" / entry["mask_path"], mark=True)
+        entries[split].append(entry)
+    path = tmp_path / "disk" / "realiad_jsons" / "realiad_jsons" / "toy.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(entries))
+    root = tmp_path / "linked"
+    root.symlink_to(tmp_path / "disk")  # anomalib follows links when it writes the paths of images
+
+    data = ZeroShot(target=RealIAD(root), target_categories=["toy"], num_workers=0)
+    data.setup("test")
+    assert dict(data.test_data.samples.defect_type.value_counts()) == {"": 1, "ak": 1, "zw": 2}
+    assert words_in(data.test_data.samples) == {("toy", "ak"): "pit", ("toy", "zw"): "contamination"}
+    plain = RealIAD(root, category="toy", test_split_mode="from_dir")
+    plain.setup("test")
+    read_kinds(plain.test_data)
+    assert sorted(plain.test_data.samples.label) == ["AK", "OK", "ZW", "ZW"]

@@ -237,7 +237,7 @@ def lay_out_real_iad(paint, root):
         path = root / "realiad_jsons" / "realiad_jsons" / f"{category}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(meta))
-    return RealIAD(root=root), ["bottle_cap", "toy"], {"anomaly"}
+    return RealIAD(root=root), ["bottle_cap", "toy"], {"ak", "hs"}
 
 
 def lay_out_kolektor(paint, root):
@@ -295,3 +295,52 @@ def test_every_image_data_set_of_anomalib_is_accounted_for():
         "Tabular",
         "Datumaro",
     }
+
+
+# ---- folders with masks for only some images -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def half_masked(paint, tmp_path):
+    """Two kinds of defect, 11 images of the same names in each; one kind has masks, but for ``1.png``."""
+    paint(tmp_path / "good" / "0.png")
+    for number in range(11):
+        paint(tmp_path / "bad" / "dent" / f"{number}.png")
+        paint(tmp_path / "bad" / "scratch" / f"{number}.png")
+        if number != 1:
+            paint(tmp_path / "masks" / "scratch" / f"{number}.png", mark=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("abnormal", "masks", "without", "of"),
+    [
+        ("bad", "masks", [*[f"dent/{number}" for number in (0, 1, 10, 2, 3)], "7 others"], 22),
+        (["bad/dent", "bad/scratch"], ["masks/scratch"], ["dent/0", "7 others"], 22),
+        ("bad/scratch", "masks", ["scratch/1"], 11),  # 10.png is no mask of it
+    ],
+)
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_images_of_a_folder_without_a_mask_are_named(half_masked, role, abnormal, masks, without, of):
+    data = Folder("p", root=half_masked, normal_dir="good", abnormal_dir=abnormal, mask_dir=masks)
+    with pytest.raises(RuntimeError, match=r"Cannot set up p: .* leave out mask_dir .* one more Folder") as error:
+        ZeroShot(**{role: data}).setup("fit" if role == "source" else "test")
+    count = 1 if len(without) == 1 else 12
+    assert f"{count} of {of} images in abnormal_dir have no mask in mask_dir: {half_masked}" in str(error.value)
+    assert [name for name in without if name not in str(error.value)] == []
+    assert ("others" in str(error.value)) == (count > 5)
+
+
+def test_the_ways_out_of_missing_masks(half_masked, paint):
+    options = {"root": half_masked, "normal_dir": "good"}
+    with pytest.raises(RuntimeError, match=r"Add masks .*, leave out mask_dir .*, or move .* without mask_dir"):
+        ZeroShot(target=Folder("p", **options, abnormal_dir="bad", mask_dir="masks")).setup("test")
+    dents = Folder("dents", **options, abnormal_dir="bad/dent")
+    unmasked = ZeroShot(target=Folder("p", **options, abnormal_dir="bad"))
+    paint(half_masked / "masks" / "scratch" / "1.png", mark=True)
+    several = ZeroShot(target=[Folder("p", **options, abnormal_dir="bad/scratch", mask_dir="masks"), dents])
+    for data, masks in ((unmasked, 0), (several, 11)):
+        data.setup("test")
+        samples = data.test_data.samples
+        assert samples.label_index.sum() == 22
+        assert (samples.mask_path != "").sum() == masks

@@ -264,11 +264,9 @@ class BayesPFLModel(MethodModel):
         leading = (image.shape[0], *states.shape[:3])  # len() would fix the batch size of an exported graph
         prefix = torch.cat([contexts.expand(*leading, -1, -1), states.expand(*leading, -1, -1)], dim=-2)
 
-        names = [self.config.class_name or "object"]
-        if self.config.class_name is None and class_names is not None:
-            names = list(class_names)
         tower = self.load_clip().text
-        prompts, ends = assemble_prompts(tower, prefix, [word_ids(class_word(name)) for name in names])
+        words = [word_ids(class_word(word)) for word in self.class_words(class_names)]
+        prompts, ends = assemble_prompts(tower, prefix, words)
         # The prompts of a pair differ behind the context.
         text = tower(prompts, [[[[end]]] for end in ends], shared=1 + contexts.shape[-2])  # (B, R, B_p, 2, C)
         return F.normalize(text.flatten(1, 2).transpose(1, 2), dim=-1), context, state

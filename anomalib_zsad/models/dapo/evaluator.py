@@ -116,8 +116,8 @@ class DefectTypeEvaluator(PerClassEvaluator):
     ``trainer.callback_metrics``. What ``Engine.test`` returns are the six metrics that every model has: anomalib's
     benchmark makes one table of it, which takes models with the same metrics only.
 
-    Images of unknown or several kinds, and of kinds that are none of the model's words, are left out. Nothing is shown
-    where no kind is known.
+    Images of unknown or several kinds, and of kinds that are none of the model's words, are left out, and so are
+    classes of which no tested image has a known kind.
 
     Args:
         candidates ("product" | "all"): Name out of the kinds of the class, or of all words of the model, which is
@@ -175,8 +175,17 @@ class DefectTypeEvaluator(PerClassEvaluator):
         for other in others:
             for name, product in other.items():
                 self.products[name].merge(product)
-        if not self.products:
-            return
+        lines = remarks(self.products)
+        self.products = {name: one for name, one in self.products.items() if one.kinds}
+        if self.products:
+            lines.append(f"full precision: {Path(trainer.default_root_dir) / 'defect_types*.csv'}")
+            self._report(trainer, pl_module)
+        if trainer.is_global_zero:
+            for line in lines:
+                Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print, write and log what was counted."""
         self.types = table_by_class(self.products)
         if trainer.is_global_zero:
             root = Path(trainer.default_root_dir)
@@ -189,8 +198,6 @@ class DefectTypeEvaluator(PerClassEvaluator):
             for title, columns in TITLES.items():
                 console.print(_layout(self.types[columns], title))
             console.print(_layout(by_kind, "The same at pixels by kind, mean over classes"))
-            for line in (*remarks(self.products), f"full precision: {root / 'defect_types*.csv'}"):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
         means = {str(name): float(value) for name, value in self.types.iloc[-1][[*PIXEL, *IMAGE]].dropna().items()}
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in means.items()})
         for logged in trainer.loggers:
@@ -198,7 +205,7 @@ class DefectTypeEvaluator(PerClassEvaluator):
 
 
 def products(samples: DataFrame, words: Sequence[str], *, every: bool = False) -> dict[str, Product]:
-    """Kinds of each class, and the kind of each image; without classes of which no kind is known.
+    """Kinds of each class, and the kind of each image; without classes that have none of the model's words.
 
     Args:
         samples (DataFrame): Of a :class:`~anomalib_zsad.data.ZeroShotDataset`.

@@ -17,7 +17,7 @@ from anomalib_zsad.clip.blocks import insert_tokens
 from anomalib_zsad.clip.model import Clip
 from anomalib_zsad.data.defect_tables import words_of
 from anomalib_zsad.functional import gaussian_smooth, similarity, to_grid, upsample
-from anomalib_zsad.losses import dice_loss, focal_terms
+from anomalib_zsad.losses import dice_of_layers, focal_terms
 from anomalib_zsad.models.base import MethodModel
 from anomalib_zsad.models.dapo.components import HybridPrompts
 from anomalib_zsad.models.dapo.config import DAPOConfig
@@ -206,14 +206,9 @@ class DAPOModel(MethodModel):
             target = masks[has_mask].to(normal.dtype)[:, None].expand_as(normal)
             true = torch.where(target > 0, own, normal)
             focal = focal_terms(true, self.config.focal_gamma).mean(dim=(0, 2, 3)).sum()
-            dice = _dice(normal, 1 - target) + _dice(1 - normal, target)
+            dice = dice_of_layers(normal, 1 - target) + dice_of_layers(1 - normal, target)
             losses["focal"] = self.config.local_weight * focal
             losses["dice"] = self.config.local_weight * dice
         else:  # training on several devices waits for the gradients of the adapters
             losses["image"] = losses["image"] + 0 * output.normal_maps.mean()
         return losses
-
-
-def _dice(maps: Tensor, target: Tensor) -> Tensor:
-    """Dice loss of ``maps`` ``(B, layers, H, W)``: mean over images, sum over layers."""
-    return dice_loss(maps.flatten(0, 1), target.flatten(0, 1)).unflatten(0, maps.shape[:2]).mean(dim=0).sum()

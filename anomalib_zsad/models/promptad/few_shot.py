@@ -15,7 +15,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, get_image_filenames
 from torch import Tensor
 
-from anomalib_zsad.data.datasets import ZeroShotDataset, parts_of
+from anomalib_zsad.data.datasets import ZeroShotDataset, parts_by_class
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.data.sources import word_of
 from anomalib_zsad.data.zero_shot import ZeroShot
@@ -36,43 +36,43 @@ def images_in_folder(folder: str | Path, count: int) -> list[Tensor]:
 
 
 def normal_images(datamodule: AnomalibDataModule, count: int) -> Mapping[str, list[Tensor]]:
-    """Normal training images of every class that a datamodule tests, by class word.
+    """Normal training images of every category that a datamodule tests; several may share a class word.
 
     The choice is random but depends on the datamodule's seed alone. No image is chosen that is tested as well.
 
     Args:
         datamodule (AnomalibDataModule): Set up for testing.
-        count (int): Images of each class.
+        count (int): Images of each category.
 
     Returns:
-        Mapping[str, list[Tensor]]: For each class word ``count`` images ``(3, H, W)`` in [0, 1].
+        Mapping[str, list[Tensor]]: For each category ``count`` images ``(3, H, W)`` in [0, 1].
 
     Raises:
-        ValueError: If a class has too few of them; the message says how to give some.
+        ValueError: If a category has too few of them; the message says how to give some.
     """
     tested = set(datamodule.test_data.samples.image_path)
     data = _training_data(datamodule)
     samples = data.samples
     usable = (samples.label_index == LabelName.NORMAL) & ~samples.image_path.isin(tested)
     found: dict[str, list[Tensor]] = {}
-    for word in samples.class_name.unique():
-        rows = np.flatnonzero(usable & (samples.class_name == word))
+    for name in samples.category.unique():
+        rows = np.flatnonzero(usable & (samples.category == name))
         chosen = np.random.default_rng(datamodule.seed or 0).permutation(rows)[:count]
-        found[word] = [cast("Tensor", data[int(row)].image) for row in chosen]
-    for word in tested_words(datamodule):
-        if len(found.get(word, [])) < count:
+        found[name] = [cast("Tensor", data[int(row)].image) for row in chosen]
+    for name in tested_categories(datamodule):
+        if len(found.get(name, [])) < count:
             msg = (
-                f"k_shot={count}, but the training split of {datamodule.name} has {len(found.get(word, []))} normal "
-                f"images of {word!r} that are not tested as well. Give a folder of normal images: few_shot_source."
+                f"k_shot={count}, but the training split of {datamodule.name} has {len(found.get(name, []))} normal "
+                f"images of {name!r} that are not tested as well. Give a folder of normal images: few_shot_source."
             )
             raise ValueError(msg)
     return found
 
 
-def tested_words(datamodule: AnomalibDataModule) -> list[str]:
-    """Class words of the test images."""
+def tested_categories(datamodule: AnomalibDataModule) -> list[str]:
+    """Categories of the test images."""
     samples = datamodule.test_data.samples
-    return list(dict.fromkeys(samples.class_name)) if "class_name" in samples else [word_of(datamodule)]
+    return list(dict.fromkeys(samples.category)) if {"category", "class_name"} <= set(samples) else [_name(datamodule)]
 
 
 def _training_data(datamodule: AnomalibDataModule) -> ZeroShotDataset:
@@ -80,7 +80,12 @@ def _training_data(datamodule: AnomalibDataModule) -> ZeroShotDataset:
         return datamodule.target_training_data()
     data = datamodule.train_data
     if not isinstance(data, ZeroShotDataset):
-        return ZeroShotDataset(parts_of(data, datamodule.name, datamodule.category or "", word_of(datamodule)))
+        return ZeroShotDataset(parts_by_class(data, datamodule.name, _name(datamodule), word_of(datamodule)))
     plain = copy.copy(data)
     plain.augmentations = None
     return plain
+
+
+def _name(datamodule: AnomalibDataModule) -> str:
+    """Category of images that know none of their own."""
+    return datamodule.category or datamodule.name

@@ -167,14 +167,18 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
         return [*super().configure_callbacks(), EndOfEpisodes()]
 
     def prompt_words(self, batch: ImageBatch) -> dict[str, Any]:
-        """The class words of auxiliary images; those of the target, which the config describes, unless it names one."""
+        """Class words and categories of the images; nothing of a target whose class the config names."""
         target = not isinstance(batch, AuxiliaryBatch)
         if target and self.config.class_name is not None:
             return {}
-        return {"class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None)), "described": target}
+        return {
+            "class_names": class_names_of(batch, getattr(self.trainer, "datamodule", None)),
+            "described": target,
+            "categories": getattr(batch, "category", None),
+        }
 
     def _references(self) -> dict[str | None, Tensor]:
-        """Embeddings of the few-shot images by class word; ``None`` stands for every class that has none of its own.
+        """Embeddings of the few-shot images by category; ``None`` stands for every category that has none of its own.
 
         Raises:
             ValueError: If there are no such images, or the images of several classes for the one that is named.
@@ -195,7 +199,7 @@ class PromptAD(ZeroShotMixin, AnomalibModule):
                 "leave it out or test one class."
             )
             raise ValueError(msg)
-        references: dict[str | None, Tensor] = {word: self._embed(images) for word, images in found.items()}
+        references: dict[str | None, Tensor] = {name: self._embed(images) for name, images in found.items()}
         return references | {None: next(iter(references.values()))} if len(references) == 1 else references
 
     def _embed(self, images: Iterable[Tensor]) -> Tensor:

@@ -53,8 +53,8 @@ class PromptADModel(MethodModel):
         config (PromptADConfig): A resolved config.
 
     Attributes:
-        references (dict[str | None, Tensor]): Embeddings ``(C,)`` of normal images by class word, for few-shot use;
-            ``None`` stands for every class that has none of its own. They are no part of the state either.
+        references (dict[str | None, Tensor]): Embeddings ``(C,)`` of normal images by category, for few-shot use;
+            ``None`` stands for every category that has none of its own. They are no part of the state either.
     """
 
     config: PromptADConfig
@@ -127,18 +127,22 @@ class PromptADModel(MethodModel):
         features = [clip.encode_image(image[None].to(like))[0] for image in images]
         return to_unit_mean_square(F.normalize(torch.stack(features), dim=-1).mean(dim=0)).cpu()
 
-    def prototypes(self, class_names: Sequence[str | None], texts: Tensor) -> Tensor:
+    def prototypes(self, categories: Sequence[str | None], texts: Tensor) -> Tensor:
         """What the abnormality branch takes for normal, ``(N, C)``: reference images, or else the normality text."""
         if self.training or not self.references:
             return texts[:, 0]
         everywhere = self.references.get(None)
-        known = zip((self.references.get(name, everywhere) for name in class_names), texts[:, 0], strict=True)
+        known = zip((self.references.get(name, everywhere) for name in categories), texts[:, 0], strict=True)
         return torch.stack([text if images is None else images.to(text) for images, text in known])
 
     # ---- image ---------------------------------------------------------------------------------------------------
 
     def forward(
-        self, images: Tensor, class_names: Sequence[str] | None = None, described: bool = False
+        self,
+        images: Tensor,
+        class_names: Sequence[str] | None = None,
+        described: bool = False,
+        categories: Sequence[str] | None = None,
     ) -> PromptADOutput | InferenceBatch:
         """Score images.
 
@@ -147,11 +151,13 @@ class PromptADModel(MethodModel):
             class_names (Sequence[str] | None): Class word of each image. ``None``: all show the class that the config
                 describes.
             described (bool): Whether the config's definition and defects describe these classes, too.
+            categories (Sequence[str] | None): Category of each image, whose references are used; several may share a
+                class word. ``None``: those for all.
         """
         tokens = self.see(images).patches
         names = [None] if class_names is None else class_names
         texts = self.texts(names, described).to(images)  # (B or 1, 2, C)
-        maps = self._look(tokens, texts, self.prototypes(names, texts))
+        maps = self._look(tokens, texts, self.prototypes(categories or [None] * len(names), texts))
         if self.training:
             stacked = torch.stack([torch.stack(list(block.values()), dim=1) for block in maps], dim=1)
             scores = topk_mean(stacked.flatten(0, 2), self.count).unflatten(0, stacked.shape[:-1])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.text import assemble_prompts
 from anomalib_zsad.clip.tokenizer import word_ids
 from anomalib_zsad.functional import gaussian_smooth, similarity, to_grid, upsample
-from anomalib_zsad.losses import dice_loss, focal_terms, load_balance_loss, orthogonality_loss
+from anomalib_zsad.losses import dice_of_layers, focal_terms, load_balance_loss, orthogonality_loss
 from anomalib_zsad.models.base import MethodModel
 from anomalib_zsad.models.promptmoe.components import PromptMixture
 from anomalib_zsad.models.promptmoe.config import PromptMoEConfig
@@ -112,10 +112,7 @@ class PromptMoEModel(MethodModel):
         anomalous, anomalous_logits = zip(*(mix(x) for mix, x in zip(self.anomalous, visual, strict=True)), strict=True)
         segment_n, segment_a = torch.stack(normal, dim=1), torch.stack(anomalous, dim=1)  # (B, layers, M, D)
 
-        names = [self.config.class_name or "object"]
-        if self.config.class_name is None and class_names is not None:
-            names = list(class_names)
-        words = [word_ids(name) for name in names]
+        words = [word_ids(word) for word in self.class_words(class_names)]
         tower = self.load_clip().text
         suffix = self.context.expand(*segment_n.shape[:2], -1, -1)
         prompt_n, ends_n = assemble_prompts(tower, segment_n, words, suffix)
@@ -145,7 +142,7 @@ class PromptMoEModel(MethodModel):
                 maps = maps.mean(dim=1, keepdim=True)
             true = torch.where(target > 0, maps, 1 - maps)  # (B, 1 or layers, H, W)
             losses["focal"] = focal_terms(true, self.config.focal_gamma).mean(dim=(0, 2, 3)).sum()
-            losses["dice"] = (_dice(maps, target) + _dice(1 - maps, 1 - target)).mean(dim=0).sum()
+            losses["dice"] = dice_of_layers(maps, target) + dice_of_layers(1 - maps, 1 - target)
         return losses
 
     def _balance(self, routing: Tensor) -> Tensor:
@@ -156,9 +153,3 @@ class PromptMoEModel(MethodModel):
         """Eq. 5, over layers and both states: the experts' mean vectors should be orthogonal."""
         means = torch.stack([mixture.experts.mean(dim=1) for mixture in (*self.normal, *self.anomalous)])
         return self.config.decouple_weight * orthogonality_loss(means).sum()
-
-
-def _dice(maps: Tensor, target: Tensor) -> Tensor:
-    """Dice loss ``(B, layers)`` of ``maps`` ``(B, layers, H, W)`` against ``target`` ``(B, 1, H, W)``."""
-    flat = maps.flatten(0, 1)
-    return dice_loss(flat, target.expand_as(maps).flatten(0, 1)).unflatten(0, maps.shape[:2])

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from anomalib.data import Folder
+from anomalib.data import Folder, Visa
 from anomalib.engine import Engine
 
+from anomalib_zsad.data import ZeroShot
 from anomalib_zsad.data.batches import AuxiliaryBatch, ZeroShotBatch
 from anomalib_zsad.data.defect_tables import words_of
 from anomalib_zsad.metrics.multi_type import pixel_type_metrics
 from anomalib_zsad.models.dapo import DAPO
 from anomalib_zsad.models.dapo.batches import DefectTypeBatch
 from anomalib_zsad.models.dapo.evaluator import DefectTypeEvaluator, products, remarks, table_by_class, table_by_kind
-from tests.conftest import QUIET, TINY
+from tests.conftest import QUIET, TINY, paint_parts
 
 MVTEC = words_of("MVTecAD")
 
@@ -133,6 +134,46 @@ def test_a_plain_datamodule_and_one_without_kinds_are_evaluated(parts, tmp_path)
     assert model.evaluator.types is None
     assert "image_AUROC" in logged
     assert "type_AUROC" not in logged
+
+
+def test_classes_of_which_no_kind_is_known_have_no_figures(tmp_path, capsys) -> None:
+    root = tmp_path / "visa"
+    for seed, name in enumerate(("candle", "pcb1")):
+        product = root / "visa_pytorch" / name
+        paint_parts(product / "train", seed, normal=1, anomalous=0)
+        paint_parts(product / "test", seed, normal=4, anomalous=3)
+        (product / "test" / "cut").rename(product / "test" / "bad")
+        (product / "ground_truth").mkdir()
+        (product / "test" / "mask").rename(product / "ground_truth" / "bad")
+
+    def tested(data, folder: str, **options) -> tuple[DAPO, Engine]:
+        model = DAPO(**TINY, num_prompts=1, visualizer=False, defect_types="Visa")
+        engine = Engine(default_root_dir=tmp_path / folder, **options, **QUIET)
+        engine.test(model, datamodule=data)
+        return model, engine
+
+    def left(name: str) -> str:
+        return f"{name}: 3 images of unknown or several kinds, or of kinds without a word, are left out"
+
+    model, engine = tested(Visa(root, category="candle", num_workers=0), "plain")
+    assert model.evaluator.types is None  # VisA's table lists the candle's kinds, but no image has one
+    assert "image_AUROC" in engine.trainer.callback_metrics
+    assert not [name for name in engine.trainer.callback_metrics if "type" in name]
+    assert not list((tmp_path / "plain").rglob("defect_types*.csv"))
+    printed = capsys.readouterr().out
+    assert left("candle") in printed
+    assert "Kinds of defect" not in printed
+
+    (root / "pcb1").mkdir()
+    rows = [f"pcb1/Data/Images/Anomaly/{index:03}.png,melt," for index in range(3)]
+    (root / "pcb1" / "image_anno.csv").write_text("\n".join(["image,label,mask", *rows]))
+    both = {"target": Visa(root), "target_categories": ["candle", "pcb1"], "num_workers": 0}
+    model, _ = tested(ZeroShot(**both), "both")
+    assert model.evaluator.types["class"].tolist() == ["pcb1", "mean"]
+    assert model.evaluator.types.typed_images[0] == 3
+    assert left("candle") in capsys.readouterr().out
+    only_candles = tested(ZeroShot(**both, eval_batch_size=2), "part", limit_test_batches=2)[0]
+    assert only_candles.evaluator.types is None
 
 
 def test_batches_make_room_for_kinds_and_stay_what_they_are() -> None:

@@ -18,6 +18,7 @@ from anomalib.data import Folder
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
 from PIL import Image
+from torch.optim import Adam
 
 from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.data import ZeroShot
@@ -79,6 +80,15 @@ def trained(plates, tmp_path_factory) -> tuple[DAPO, Path]:
 def adapter(trained) -> Path:
     (path,) = trained[1].rglob("adapter/*.safetensors")
     return path
+
+
+def test_optimiser() -> None:
+    model = DAPO(**SMALL, learning_rate=2e-3)
+    optimiser = model.configure_optimizers()
+    assert isinstance(optimiser, Adam)
+    (group,) = optimiser.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (2e-3, (0.5, 0.999), 0)
+    assert {id(value) for value in group["params"]} == {id(value) for value in model.model.parameters()}
 
 
 # ---- words of the training data --------------------------------------------------------------------------------------

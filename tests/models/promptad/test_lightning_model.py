@@ -262,6 +262,44 @@ def test_few_shot_images_of_each_class(trained, tested, tmp_path) -> None:
         model.to_torch(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["ZeroShot", "plain"])
+def test_classes_that_share_a_word_keep_their_own_images(trained, tmp_path, kind: str) -> None:
+    kinds = {"ring": 21, "disc": 22}
+    for name, seed in kinds.items():
+        paint_parts(tmp_path / name / "train", seed, normal=2, anomalous=0)
+        paint_parts(tmp_path / name / "test", seed + 10, normal=2, anomalous=2)
+    index = {
+        split: {
+            name: [
+                {
+                    "img_path": path.relative_to(tmp_path).as_posix(),
+                    "anomaly": int(path.parent.name == "cut"),
+                    "mask_path": f"{name}/test/mask/{path.name}" if path.parent.name == "cut" else "",
+                }
+                for path in sorted((tmp_path / name / split).glob("*/*.png"))
+                if path.parent.name != "mask"
+            ]
+            for name in kinds
+        }
+        for split in ("train", "test")
+    }
+    (tmp_path / "meta.json").write_text(json.dumps(index))
+
+    def scores(*names: str) -> dict[str, float]:
+        words = {"class_words": "object", "num_workers": 0}
+        data = MetaJson(tmp_path, category=list(names), **words)
+        if kind == "ZeroShot":
+            data = ZeroShot(target=data, target_categories=list(names), **words)
+        batches = engine(tmp_path / "runs").predict(few_shot(trained, k_shot=2), datamodule=data)
+        return {
+            path: score.item()
+            for batch in batches
+            for path, score in zip(batch.image_path, batch.pred_score, strict=True)
+        }
+
+    assert scores(*kinds) == pytest.approx(scores("ring") | scores("disc"), abs=1e-5)
+
+
 # ---- export --------------------------------------------------------------------------------------------------------
 
 

@@ -182,16 +182,16 @@ def test_too_long_a_definition_is_refused() -> None:
         build(class_definition="very " * 90 + "long")(images())
 
 
-def test_references_are_used_by_class_word() -> None:
+def test_references_are_used_by_category() -> None:
     model = build()
     reference = model.embed(images(4))
-    words = ["hazelnut", "screw"]
-    plain = model(images(), class_names=words)
+    words = {"class_names": ["object", "object"], "categories": ["hazelnut", "screw"]}
+    plain = model(images(), **words)
     model.references = {"screw": reference}
-    some = model(images(), class_names=words)
+    some = model(images(), **words)
     assert some.pred_score[0] == plain.pred_score[0]
     assert some.pred_score[1] != plain.pred_score[1]
     model.references = {None: reference}
-    everywhere = model(images(), class_names=words)
+    everywhere = model(images(), **words)
     assert everywhere.pred_score[0] != plain.pred_score[0]
     assert everywhere.pred_score[1] == some.pred_score[1]
