@@ -255,7 +255,8 @@ def rescale(scores: Tensor, knots: Tensor) -> Tensor:
 
     Args:
         scores (Tensor): Raw scores in [0, 1], any shape.
-        knots (Tensor): Low, threshold and high, shape ``(3,)``; with a NaN among them scores pass unchanged, as NaN always does.
+        knots (Tensor): Low, threshold and high, shape ``(3,)``; with a NaN among them scores pass unchanged, as
+            NaN always does.
 
     Example:
         >>> rescale(torch.tensor([0.0, 0.1, 0.2, 0.6, 1.0]), torch.tensor([0.1, 0.2, 0.6]))

@@ -16,17 +16,12 @@ from anomalib_zsad.requirements import MissingPackageError, explained
 COMMANDS = ("backbone", "benchmark", "benchmark deploy", "benchmark speed", "detect", "doctor", "schema", "weights")
 """Each is a module of :mod:`anomalib_zsad.commands`; ``"benchmark deploy"`` would be ``benchmark_deploy``."""
 
-PIPE_CLOSED = 141
-"""Exit status where nobody reads the output any more, as shells have it."""
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit status after Ctrl-C, and where nobody reads the output any more, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 with a message on standard error if it failed.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, having told so: Python then ends by the signal, which is status 130 for shells,
-            and ends their loops, too.
-    """
+    """Run one command; returns the exit status, 1 with a message on standard error if it failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description=__doc__)
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -47,16 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, MissingPackageError) as error:
         print(f"anomalib-zsad: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as error:
-        interruption = error
-    except SystemExit as end:
-        if not isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes an exit of
+    except (KeyboardInterrupt, SystemExit) as error:
+        interruption = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        if not isinstance(interruption, KeyboardInterrupt):  # of which Lightning makes an exit
             raise
-        interruption = end.__context__
-    print(f"\nInterrupted. {interruption}".rstrip(), file=sys.stderr)
-    show = sys.excepthook
-    sys.excepthook = lambda kind, *about: None if issubclass(kind, KeyboardInterrupt) else show(kind, *about)
-    raise interruption
+        print(f"\nInterrupted. {interruption}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -52,16 +52,19 @@ class ZeroShotExport(Base):
     model: MethodModel
     describe: Callable[[], dict[str, str]]
     origin: dict[str, Any]
+    _warn_if_untrained: Callable[[], None]
 
     def to_torch(self, export_root: str | Path, *args, **kwargs) -> Path:
         """Export for anomalib's ``TorchInferencer``; the file holds CLIP's weights as well."""
         self.configure_model()
+        self._warn_if_untrained()
         self._tell_words()
         return _written_whole(export_root, lambda folder: super(ZeroShotExport, self).to_torch(folder, *args, **kwargs))
 
     def to_onnx(self, export_root: str | Path, *args, **kwargs) -> Path:  # type: ignore[override]
         """Export to ONNX; ``to_openvino`` starts here, too."""
         self.configure_model()
+        self._warn_if_untrained()
         self._tell_words()
         kwargs.setdefault("opset_version", 18)
 

@@ -43,6 +43,8 @@ class ZeroShotFiles(Base):
     origin: dict[str, Any]
     """How the learned tensors came about: auxiliary data, protocol, seed, epochs."""
 
+    _engine_verbs = 0  # of anomalib's engine, train and test for two, that this model has been through or is in
+    _went_on_from: tuple[int, str | Path | None] = 0, None  # the verb of the latest training, and its checkpoint
     _expected_clip: dict[str, Any]  # of the CLIP that the learned tensors belong to; empty before they are learned
 
     # ---- adapters ------------------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ class ZeroShotFiles(Base):
 
     def on_fit_end(self) -> None:
         """Write the adapter beside the checkpoints."""
-        self.trainer.went_on_from = self.trainer.ckpt_path
+        self._went_on_from = self._engine_verbs, self.trainer.ckpt_path
         self.origin["epochs"] = self.trainer.current_epoch
         self._write_adapter()
 
@@ -141,9 +143,9 @@ class ZeroShotFiles(Base):
         trainer = self._trainer  # none when only the model is wanted
         if trainer is not None and trainer.state.fn == TrainerFn.TESTING:
             # `anomalib train --ckpt_path` hands it to the test that follows, too, which would be of the older values.
-            went_on_from = vars(trainer).pop("went_on_from", None)
-            if went_on_from is not None and str(trainer.ckpt_path) == str(went_on_from):
-                logger.info("Testing what was trained, not %s, from which the training went on.", went_on_from)
+            verb, path = self._went_on_from
+            if path is not None and verb == self._engine_verbs > 0 and str(trainer.ckpt_path) == str(path):
+                logger.info("Testing what was trained, not %s, from which the training went on.", path)
                 checkpoint["state_dict"] = self.state_dict()
                 return
         facts = checkpoint.get("anomalib_zsad")

@@ -23,6 +23,7 @@ from anomalib_zsad.adapters import Adapter
 from anomalib_zsad.calibration import CalibratedPostProcessor
 from anomalib_zsad.data.auxiliary import class_names_of, use_auxiliary_data
 from anomalib_zsad.data.batches import AuxiliaryBatch
+from anomalib_zsad.data.reading import DeepImages
 from anomalib_zsad.exporting import ZeroShotExport
 from anomalib_zsad.feature_cache import FeatureCaching
 from anomalib_zsad.metrics import PerClassEvaluator
@@ -125,13 +126,14 @@ class ZeroShotMixin(ZeroShotFiles, ZeroShotExport):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Nothing: anomalib lets these win over what a user asked for."""
+        """Nothing: anomalib lets these win over what a user asked for. Its engine asks at the start of each verb."""
+        self._engine_verbs += 1
         return {}
 
     def configure_callbacks(self) -> list[Callback]:
-        """What keeps image features in training, if the config asks for it."""
+        """What reads deep images, and what keeps image features in training if the config asks for it."""
         caching = [] if self.config.cache == "none" else [FeatureCaching()]
-        return [*super().configure_callbacks(), *caching]  # type: ignore[misc]
+        return [DeepImages(), *super().configure_callbacks(), *caching]  # type: ignore[misc]
 
     def describe(self) -> dict[str, str]:
         """Facts that belong beside every figure."""
@@ -216,6 +218,8 @@ class ZeroShotMixin(ZeroShotFiles, ZeroShotExport):
             use_auxiliary_data(self.trainer.datamodule)
             self.origin = self._origin(self.trainer.datamodule)
             write_whole_checkpoints(self.trainer)
+        if stage in {"test", "predict"} and self.trainer.ckpt_path is None:
+            self._warn_if_untrained()
         if stage == "validate" and self.zero_shot:
             self._limit_val_batches = self.trainer.limit_val_batches
             if self.calibrated:
@@ -229,6 +233,15 @@ class ZeroShotMixin(ZeroShotFiles, ZeroShotExport):
                     "... --data ZeroShot --data.source Visa` (or other labelled data) calibrates and writes an adapter."
                 )
             self.trainer.limit_val_batches = 0
+
+    def _warn_if_untrained(self) -> None:
+        if not self.zero_shot and not self.origin:
+            logger.warning(
+                "This %s has not been trained: its scores say nothing. Give it what a training has written: "
+                "--model.weights <results>/weights/adapter/%s.safetensors",
+                type(self).__name__,
+                type(self).__name__.lower(),
+            )
 
     @property
     def calibrated(self) -> bool:

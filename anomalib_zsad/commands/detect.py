@@ -10,7 +10,7 @@ be read are listed with the reason and stop nothing.
 
 Exit status: 0 if there is nothing to report, 1 if the command failed, 2 if its arguments are wrong, 3 if an image is
 anomalous, 4 if one could not be read and it is not 3; ``--fail-on`` says which of the last two count. If no image at
-all could be read, it is 4 unless ``--fail-on never``. 130 after Ctrl-C, as shells say of a process that ended by it.
+all could be read, it is 4 unless ``--fail-on never``. 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def parts_of(dataset: AnomalibDataset, source: str, category: str, class_name: s
     """Wrap the images of one class.
 
     anomalib decides once per data set whether there are masks, and then fails on the anomalous image that has none.
-    Here such images become a part of their own.
+    Here such images become a part of their own. (A ``Folder`` refuses them before, when it is set up.)
 
     Args:
         dataset (AnomalibDataset): Data set of one class; not changed.

@@ -10,9 +10,9 @@ grey, 1 bit          the one channel three times
 palette              the colours of the palette
 RGBA, grey + alpha   the alpha channel is dropped, nothing is blended: what lies under transparent pixels shows
 CMYK, YCbCr, Lab     Pillow's conversion, no colour profile
-16 bit grey          scaled by the file's depth. anomalib's own reader would cut values at 255, so that such an image
-                     comes out (nearly) all white; it still does so where anomalib reads without this package's data
-                     sets (a plain ``Folder`` in test, ``PredictDataset``)
+16 bit grey          scaled by the file's depth. anomalib's own reader cuts values at 255, so that such an image comes
+                     out (nearly) all white; where anomalib reads without this package's data sets (a plain ``Folder``
+                     in test, ``PredictDataset``), :class:`DeepImages` reads it again
 32 bit               refused: such a file does not say what white is
 ===================  ================================================================================================
 
@@ -21,15 +21,23 @@ The result is float32 in [0, 1] with three channels. EXIF rotation is not applie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from anomalib.data import AnomalibDataset, ImageItem
-from torchvision.tv_tensors import Image
+from anomalib.data import AnomalibDataset, ImageItem, PredictDataset
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+from torchvision.tv_tensors import Image, Mask
 
 from anomalib_zsad.pictures import SUFFIXES, UnreadableImageError, is_deep, open_file, read
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
 
 
 def read_image(path: str) -> Image:
@@ -86,6 +94,52 @@ def read_item(dataset: AnomalibDataset, index: int) -> ImageItem:
         )
         raise ValueError(msg)
     return item
+
+
+def is_deep_file(path: str | Path | None) -> bool:
+    """Whether a path leads to an image of more than 8 bits per channel, which anomalib would cut."""
+    with suppress(OSError):
+        return path is not None and _check("image", str(path))
+    return False
+
+
+class DeepImages(Callback):
+    """Reads images of more than 8 bits per channel again, in test and prediction with anomalib's own data sets.
+
+    Has to come before the pre-processor. Data sets with a reader of their own are left alone.
+    """
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Read again what was cut."""
+        del pl_module, batch_idx
+        _read_again(batch, trainer.test_dataloaders, dataloader_idx)
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Read again what was cut."""
+        del pl_module, batch_idx
+        _read_again(batch, trainer.predict_dataloaders, dataloader_idx)
+
+
+def _read_again(batch: Any, loaders: Any, number: int) -> None:
+    loader = loaders[number] if isinstance(loaders, Sequence) else loaders
+    dataset: Any = loader.dataset if isinstance(loader, DataLoader) else None
+    reader = getattr(type(dataset), "__getitem__", None)
+    if reader is AnomalibDataset.__getitem__:
+        transform = dataset.augmentations
+    elif reader is PredictDataset.__getitem__:
+        transform = dataset.transform
+    else:
+        return
+    for index, path in enumerate(batch.image_path or ()):
+        if is_deep_file(path):
+            image = transform(read_image(path)) if transform else read_image(path)
+            item = ImageItem(image=image, gt_mask=Mask(torch.zeros(image.shape[-2:])))  # the tiled ensemble wants one
+            image = loader.collate_fn([item]).image  # which may be a tile of it
+            batch.image[index] = resize(image, list(batch.image.shape[-2:]), InterpolationMode.BICUBIC)[0]
 
 
 def _check(role: str, path: str) -> bool:

@@ -18,6 +18,7 @@ A datamodule of another package says ``categories`` (a sequence of names) if it 
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +28,19 @@ from typing import Any
 import numpy as np
 from anomalib.data import AnomalibDataModule, AnomalibDataset, Datumaro, Folder, Tabular
 from anomalib.data.datamodules.base.video import AnomalibVideoDataModule
+from anomalib.data.errors import MisMatchError
 from anomalib.data.utils import LabelName
+from anomalib.data.utils.path import resolve_path
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_zsad.data.words import OBJECT, category_word, class_word
 
 OWN_DATA = (Datumaro, Folder, Tabular)
 """Datamodules of a user's own images, which nobody has published a test split of."""
+
+SHOWN = 5
+"""How many files a message names."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class OneClass:
             RuntimeError: If the data cannot be found or read; the message says which.
         """
         try:
-            self.datamodule._setup()  # noqa: SLF001
+            _set_up(self.datamodule)
         except Exception as error:
             msg = f"Cannot set up {self}: {error}"
             raise RuntimeError(msg) from error
@@ -103,6 +110,47 @@ class OneClass:
     def __str__(self) -> str:
         """Data set and category."""
         return self.source if self.category == self.source else f"{self.source}/{self.category}"
+
+
+def _set_up(datamodule: AnomalibDataModule) -> None:
+    try:
+        datamodule._setup()  # noqa: SLF001
+    except (ValueError, MisMatchError) as error:
+        if isinstance(datamodule, Folder) and (reason := _unpaired(datamodule)):
+            raise ValueError(reason) from error
+        raise
+
+
+def _unpaired(datamodule: Folder) -> str:
+    """Say which abnormal images of a folder have no mask: anomalib pairs both by order, and names none."""
+    images, masks = _files(datamodule, datamodule.abnormal_dir), _files(datamodule, datamodule.mask_dir)
+    folders = {path.parent.name for path in images} & {path.parent.name for path in masks}
+    without = [
+        str(image)
+        for image in images
+        # folders tell images of one name apart only if masks are sorted into them, too
+        if not any(_names(mask, image) and (not folders or mask.parent.name == image.parent.name) for mask in masks)
+    ]
+    if not (masks and without):
+        return ""
+    others = f" and {len(without) - SHOWN} others" if len(without) > SHOWN else ""
+    return (
+        f"{len(without)} of {len(images)} images in abnormal_dir have no mask in mask_dir: "
+        f"{', '.join(without[:SHOWN])}{others}. Add masks with their names, leave out mask_dir (then no image has a "
+        "mask), or move these images to a folder of their own and give that as one more Folder, without mask_dir."
+    )
+
+
+def _names(mask: Path, image: Path) -> bool:
+    """Whether a mask is called after an image, as ``000_mask`` after ``000``, but not ``10`` after ``1``."""
+    return re.search(rf"(?<!\d){re.escape(image.stem)}(?!\d)", mask.stem) is not None
+
+
+def _files(datamodule: Folder, folders: Any) -> list[Path]:
+    several = folders if isinstance(folders, Sequence) and not isinstance(folders, str) else [folders]
+    places = [resolve_path(folder, datamodule.root) for folder in several if folder is not None]
+    suffixes = datamodule.extensions or IMG_EXTENSIONS
+    return [file for place in places for file in sorted(place.rglob("*")) if file.suffix.lower() in suffixes]
 
 
 def as_datamodules(value: Any, role: str) -> list[AnomalibDataModule]:

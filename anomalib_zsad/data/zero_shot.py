@@ -220,7 +220,7 @@ class ZeroShot(SampledTraining, KeepsBatchTypes, AnomalibDataModule):
         for one in chain(*self._needed(self.trainer.state.fn if self.trainer is not None else None)):
             try:
                 one.datamodule.prepare_data()
-            except OSError as error:
+            except OSError as error:  # noqa: PERF203 - a whole data set each
                 msg = (
                     f"{one.source} is not at {getattr(one.datamodule, 'root', 'its root')} and could not be downloaded "
                     f"({error}). Put it there, or say where it is (its argument root)."

@@ -127,6 +127,12 @@ class Detector:
         self.threshold: float = own.get("image", 0.5) if threshold is None else threshold
         self.pixel_threshold: float = own.get("pixel", 0.5) if pixel_threshold is None else pixel_threshold
         self.type_names = tuple(self.facts.get("defect_types", ()))
+        if self.facts.get("calibrated") is False:
+            logger.warning(
+                "%s was made without calibration: its verdicts compare raw scores with %s.",
+                model,
+                self.threshold,
+            )
         if self.type_names and not self._engine.tells_types:
             logger.warning(
                 "%s was made for kinds of defect (%s), but without type_maps, and will not tell them; "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from anomalib_zsad.clip.config import CLIP_MEAN, CLIP_STD
+from anomalib_zsad.data.reading import is_deep_file, read_image
 from anomalib_zsad.preprocessing import ClipPreProcessor
 
 
@@ -31,7 +33,8 @@ class ZeroShotVisualizer(ImageVisualizer):
     ``<data set>/<category>`` by the data, and so become two folders. All other images are named as by anomalib.
 
     Score and verdict stand in the lower left corner (``text_config={"enable": False}`` removes all text). An image
-    without a file is shown as the model saw it. A mask that is only filler (``has_mask`` False) is not shown.
+    without a file, or of more than 8 bits per channel, is shown as the model saw it. A mask that is only filler
+    (``has_mask`` False) is not shown.
 
     Maps that a method gives beside the anomaly map (``batch.extra_maps``, see
     :meth:`anomalib_zsad.zero_shot.ZeroShotMixin.forward`) follow to the right, each on its own scale.
@@ -52,8 +55,8 @@ class ZeroShotVisualizer(ImageVisualizer):
             ``None`` stands for an image of which there is nothing to show.
         """
         if not isinstance(predictions, ImageBatch | NumpyImageBatch):
-            return self._picture(predictions)
-        pictures = [self._picture(item) for item in predictions]
+            return self._picture(_scaled(predictions))
+        pictures = [self._picture(_scaled(item)) for item in predictions]
         return pictures[0] if len(pictures) == 1 else pictures
 
     def _picture(self, item: Any) -> Image.Image | None:
@@ -97,11 +100,23 @@ class ZeroShotVisualizer(ImageVisualizer):
         extra_maps: dict[str, torch.Tensor] = getattr(batch, "extra_maps", {})
         for index, item in enumerate(batch):
             has_file = item.image_path is not None and Path(item.image_path).is_file()
-            shown = item if has_file else item.update(in_place=False, image=_seen(item, pl_module), image_path=None)
+            drawable = has_file and not is_deep_file(item.image_path)
+            shown = item if drawable else item.update(in_place=False, image=_seen(item, pl_module), image_path=None)
             picture = self._picture(shown)
             if picture is not None:
                 picture = self._beside(picture, {name: maps[index] for name, maps in extra_maps.items()})
                 picture.save(_output_path(item, f"{batch_idx:05}_{index:02}.png", root, trainer))
+
+
+def _scaled(item: Any) -> Any:
+    """An item with pixels instead of its file, if that has more than 8 bits per channel: anomalib would cut them."""
+    if not is_deep_file(getattr(item, "image_path", None)):
+        return item
+    with suppress(OSError):  # the file does not say what white is
+        image = read_image(item.image_path)
+        pixels = image.permute(1, 2, 0).numpy() if isinstance(item, NumpyImageItem) else image
+        return item.update(in_place=False, image=pixels, image_path=None)
+    return item
 
 
 def _seen(item: Any, pl_module: LightningModule) -> torch.Tensor:

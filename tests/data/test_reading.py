@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images as they come from cameras and folders."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from anomalib.data import Folder
+from anomalib.data import Folder, ImageBatch, ImageItem, PredictDataset
+from anomalib.pipelines.tiled_ensemble.components.utils.ensemble_tiling import EnsembleTiler, TileCollater
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from anomalib_zsad.data import ZeroShotDataset
 from anomalib_zsad.data.datasets import parts_of
+from anomalib_zsad.data.reading import DeepImages
 from anomalib_zsad.pictures import read
 
 
@@ -68,6 +72,50 @@ def test_sixteen_bits_are_scaled_as_the_detector_scales_them(folder, suffix):
 def test_images_that_do_not_say_what_white_is_are_refused(folder, pixels):
     with pytest.raises(OSError, match=r"Cannot read image .*normal/0\.png: 32 bits .* convert it to 8 or 16 bits"):
         one_image(folder, Image.fromarray(pixels), "tif")[0]
+
+
+def again(loader):
+    """The first batch of a loader before and after what is done about it in a test."""
+    before, after = next(iter(loader)), next(iter(loader))
+    DeepImages().on_test_batch_start(SimpleNamespace(test_dataloaders=loader), None, after, 0)
+    return before.image, after.image
+
+
+DEEP = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
+
+
+def test_the_tiled_ensemble_gets_a_tile_of_the_image_read_again(folder):
+    arguments = folder(normal=1, abnormal=0)
+    Image.fromarray(DEEP).save(f"{arguments['root']}/normal/0.png")
+    datamodule = Folder(**arguments)
+    datamodule._setup()
+    tiler = EnsembleTiler(tile_size=(6, 5), stride=(6, 5), image_size=(6, 10))
+    collate = TileCollater(tiler, (0, 1), default_collate_fn=ImageBatch.collate)
+    dataset = datamodule.train_data
+    dataset.samples.attrs["task"] = "segmentation"  # a batch of tiles needs masks
+    cut, image = again(DataLoader(dataset, collate_fn=collate))
+    assert cut.min() == 1
+    assert torch.allclose(image, torch.from_numpy(DEEP[:, 5:] / 65535).float().expand(1, 3, -1, -1))
+
+
+def test_a_reader_of_ones_own_keeps_its_images(tmp_path):
+    class Halved(PredictDataset):
+        def __getitem__(self, index):
+            path = self.image_filenames[index]
+            return ImageItem(image=torch.from_numpy(read(path).pixels) / 2, image_path=str(path))
+
+    Image.fromarray(DEEP).save(tmp_path / "0.png")
+    for own in (True, False):
+        dataset = (Halved if own else PredictDataset)(tmp_path)
+        before, after = again(DataLoader(dataset, collate_fn=dataset.collate_fn))
+        assert torch.equal(before, after) == own
+
+
+def test_anomalibs_data_sets_do_not_guess_what_white_is(tmp_path):
+    Image.fromarray(DEEP.astype(np.int32)).save(tmp_path / "0.tif")
+    dataset = PredictDataset(tmp_path)
+    with pytest.raises(OSError, match=r"Cannot read image .*0\.tif: 32 bits .* convert it to 8 or 16 bits"):
+        again(DataLoader(dataset, collate_fn=dataset.collate_fn))
 
 
 def test_a_mask_of_any_depth_is_a_mask(folder, tmp_path):

@@ -16,7 +16,7 @@ from anomalib.models import get_model
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from anomalib_zsad import Detector
+from anomalib_zsad import Detector, SyntheticSurfaces
 from anomalib_zsad.models.dapo import DAPO
 from tests.conftest import QUIET, TINY
 from tests.deploy.test_detector import start
@@ -98,6 +98,18 @@ def test_a_file_says_what_it_is(files, model: DAPO, monkeypatch) -> None:
         assert facts["adapter"][field] == facts["checkpoint"][field] == facts["onnx"][field], field
     assert facts["onnx"]["calibrated"] is True
     assert len(facts["onnx"]["adapter"]) == 64
+
+
+def test_what_was_never_trained_is_told(tmp_path: Path, caplog) -> None:
+    model = get_model("CoPS", **TINY, visualizer=False)
+    with caplog.at_level(logging.WARNING):
+        model.to_onnx(tmp_path)
+        Detector(tmp_path / "weights" / "onnx" / "model.onnx")
+        trainer = Trainer(accelerator="cpu", logger=False, enable_model_summary=False, enable_progress_bar=False)
+        trainer.predict(model, SyntheticSurfaces(image_size=56, test_images=34, num_workers=0))
+    untrained = "This CoPS has not been trained: its scores say nothing."
+    assert sum(message.startswith(untrained) for message in caplog.messages) == 2
+    assert "model.onnx was made without calibration: its verdicts compare raw scores with 0.5" in caplog.text
 
 
 def test_options_that_a_model_does_not_have_are_named(files) -> None:

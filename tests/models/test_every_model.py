@@ -17,13 +17,15 @@ import pytest
 import torch
 import yaml
 from anomalib import LearningType
-from anomalib.data import InferenceBatch
+from anomalib.data import Folder, InferenceBatch
 from anomalib.data.utils import read_image
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, get_model
+from lightning.pytorch import Callback
 from PIL import Image
 
 import anomalib_zsad
+from anomalib_zsad import Detector
 from anomalib_zsad.adapters import AdapterError
 from anomalib_zsad.deploy.engines import openvino_core
 from anomalib_zsad.models.schema import json_schema
@@ -53,8 +55,6 @@ def losses(model: AnomalibModule, count: int = 2) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module", params=METHODS)
 def trained(request, parts, tmp_path_factory) -> tuple[str, AnomalibModule, Path]:
     """One epoch on generated parts: the model and its results folder."""
-    from anomalib.data import Folder
-
     from anomalib_zsad.data import ZeroShot
 
     data = ZeroShot(
@@ -368,6 +368,45 @@ def test_torch_export_reloads(trained, tmp_path) -> None:
     exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"].eval()
     with torch.no_grad():
         torch.testing.assert_close(exported(images(2)).pred_score, model.eval()(images(2)).pred_score)
+
+
+class Found(Callback):
+    """Keeps score and map of each image."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, tuple[float, np.ndarray]] = {}
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, *args) -> None:
+        for path, score, anomaly_map in zip(batch.image_path, batch.pred_score, batch.anomaly_map, strict=True):
+            self.images[Path(path).name] = float(score), anomaly_map.squeeze().numpy()
+
+    on_predict_batch_end = on_test_batch_end
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sixteen_bits_score_with_anomalibs_data_as_in_the_detector(name: str, tmp_path) -> None:
+    paths = [tmp_path / "data" / file for file in ("good/0.png", "good/1.png", "cut/2.png", "cut/3.tif")]
+    for path, size in zip(paths, ((60, 40), (50, 90), (40, 60), (60, 60)), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.linspace(300, 65000, size[0] * size[1]).reshape(size).astype(np.uint16)
+        Image.fromarray((pixels // 256).astype(np.uint8) if path.name == "1.png" else pixels).save(path)
+    model = build(name, visualizer=False)
+    detector = Detector(model.to_onnx(tmp_path))
+    options = {"root": tmp_path / "data", "normal_dir": "good", "normal_test_dir": "good", "abnormal_dir": "cut"}
+    data = Folder("object", **options, val_split_mode="none", num_workers=0, eval_batch_size=3)
+    for verb, source in (
+        ("predict", {"data_path": tmp_path / "data"}),
+        ("predict", {"datamodule": data}),
+        ("test", {"datamodule": data}),
+    ):
+        found = Found()
+        engine = Engine(default_root_dir=tmp_path, callbacks=[found], **QUIET)
+        getattr(engine, verb)(model, **source)
+        assert len(found.images) == len(paths)
+        for path in paths:
+            wanted, (score, anomaly_map) = detector(path), found.images[path.name]
+            assert score == pytest.approx(wanted.score, abs=2e-6), (verb, path)
+            np.testing.assert_allclose(anomaly_map, wanted.map, rtol=0, atol=1e-5)
 
 
 # ---- maps beside the anomaly map -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.data import ImageItem
+from PIL import Image
 
 from anomalib_zsad.deploy.drawing import type_colour
 from anomalib_zsad.models.dapo.batches import DefectTypeItem
@@ -93,6 +94,14 @@ def test_items_without_kinds_look_as_before() -> None:
 def test_no_defect_no_colour() -> None:
     drawn = panel(make({}), text_config={"enable": False})
     assert np.array_equal(drawn, np.broadcast_to(drawn[0, 0], drawn.shape))
+
+
+def test_an_image_of_sixteen_bits_keeps_its_greys(tmp_path) -> None:
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    drawn = panel(make({}).update(image_path=str(tmp_path / "deep.png")), text_config={"enable": False})
+    shallow = Image.fromarray((deep / 257).astype(np.uint8)).resize((256, 256))
+    assert np.abs(drawn - np.asarray(shallow, float)[..., None]).max() <= 2
 
 
 def test_ranking() -> None:

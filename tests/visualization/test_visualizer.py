@@ -77,6 +77,24 @@ def test_images_without_a_file_are_shown_in_their_own_colours(known, tmp_path):
         assert np.abs(first_panel(tmp_path / "pictures" / name) - np.asarray(drawn, float)).max() <= 1  # one rounding
 
 
+def test_images_of_sixteen_bits_are_shown_in_their_own_greys(tmp_path):
+    deep = np.linspace(0, 65535, 112 * 112).reshape(112, 112).astype(np.uint16)
+    shallow = np.asarray(Image.fromarray((deep / 257).astype(np.uint8)).convert("RGB").resize((256, 256)), float)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    visualizer = ZeroShotVisualizer(output_dir=tmp_path / "pictures", text_config={"enable": False})
+    engine = Engine(default_root_dir=tmp_path, **QUIET)
+    (batch,) = engine.predict(make_model(visualizer=visualizer), data_path=tmp_path / "deep.png")
+    drawn = [first_panel(path) for path in (tmp_path / "pictures").rglob("*.png")]
+    drawn += [visualizer.visualize(one).crop((0, 0, 256, 256)) for one in (batch, batch.to_numpy(), next(iter(batch)))]
+    assert len(drawn) == 4
+    for panel in drawn:
+        assert np.abs(np.asarray(panel, float) - shallow).max() <= 2
+
+    Image.fromarray(deep.astype(np.int32)).save(tmp_path / "of_unknown_white.tif")
+    item = ImageItem(image=torch.rand(3, 112, 112), image_path=str(tmp_path / "of_unknown_white.tif"))
+    assert visualizer.visualize(item).getextrema() == ((0, 255),) * 3  # as anomalib shows it
+
+
 @pytest.mark.parametrize("category", ["../../out", "/out", "..", "a\\..\\out"])
 def test_a_category_does_not_lead_out_of_the_folder(category, tmp_path):
     item = ZeroShotItem(image=torch.rand(3, 112, 112), image_path="somewhere/0.png", category=category)
