@@ -14,7 +14,7 @@ import torch
 from anomalib.data import ImageBatch, ImageItem, NumpyImageBatch, NumpyImageItem
 from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
-from anomalib.visualization.image.functional import add_text_to_image, dynamic_font_size, visualize_anomaly_map
+from anomalib.visualization.image.functional import add_text_to_image, visualize_anomaly_map
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
@@ -41,6 +41,11 @@ class ZeroShotVisualizer(ImageVisualizer):
 
     Takes the arguments of :class:`anomalib.visualization.ImageVisualizer`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.text_config["size"] is None:  # anomalib's choice cuts the longest title off
+            self.text_config["size"] = max(10, min(self.field_size) // 14)
 
     def visualize(
         self, predictions: ImageItem | NumpyImageItem | ImageBatch | NumpyImageBatch
@@ -69,7 +74,6 @@ class ZeroShotVisualizer(ImageVisualizer):
         if item.pred_label is not None:
             text += " anomalous" if bool(item.pred_label) else " normal"
         style = {key: value for key, value in self.text_config.items() if key != "enable"}
-        style["size"] = style["size"] or dynamic_font_size(self.field_size)
         return add_text_to_image(picture, text, position=(10, picture.height - style["size"] - 12), **style)
 
     def _beside(self, picture: Image.Image, maps: dict[str, torch.Tensor]) -> Image.Image:

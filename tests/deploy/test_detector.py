@@ -384,9 +384,6 @@ def test_models_that_cannot_be_used_say_why(graph: Path, tmp_path: Path) -> None
         Detector(graph, defect_types=["dent"])
     with pytest.raises(FileNotFoundError, match=r"is a folder. `anomalib export` writes weights/openvino/model.xml"):
         Detector(tmp_path)
-    (tmp_path / "alone.xml").write_bytes(graph.read_bytes())
-    with pytest.raises(FileNotFoundError, match=r"alone.xml has its weights in alone.bin, which must lie beside it"):
-        Detector(tmp_path / "alone.xml")
     with pytest.raises(ValueError, match=r"is no model of anomalib: expected one input of shape \(B, 3, H, W\)"):
         Detector(save_other(tmp_path / "any.xml", rank=None))
 

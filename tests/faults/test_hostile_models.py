@@ -354,13 +354,19 @@ def test_facts_of_a_graph_that_are_no_json(graph: Path, tmp_path: Path) -> None:
             Detector(path)
 
 
-@pytest.mark.parametrize("weights", [None, b"", "half"])
-def test_weights_beside_a_graph(weights: bytes | str | None, graph: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_beside_a_graph(graph: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.xml"
+    path.write_bytes(graph.read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"model\.xml has its weights in model\.bin, which must lie beside it"):
+        Detector(path)
+
+
+@pytest.mark.parametrize("weights", [b"", "half"])
+def test_weights_beside_a_graph(weights: bytes | str, graph: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
     path.write_bytes(graph.read_bytes())
     content = graph.with_suffix(".bin").read_bytes()
-    if weights is not None:
-        path.with_suffix(".bin").write_bytes(content[: len(content) // 2] if weights == "half" else weights)
+    path.with_suffix(".bin").write_bytes(content[: len(content) // 2] if weights == "half" else weights)
     with pytest.raises(ValueError, match=r"model\.xml is damaged.*(bin file)"):
         Detector(path)
 

@@ -8,7 +8,7 @@ import torch
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.engine import Engine
 from anomalib.visualization import ImageVisualizer
-from PIL import Image
+from PIL import Image, ImageFont
 from torch.utils.data import DataLoader
 
 from anomalib_zsad.data.batches import ZeroShotBatch, ZeroShotItem
@@ -143,3 +143,11 @@ def test_a_filler_mask_is_not_shown():
         return ZeroShotVisualizer().visualize(item).width
 
     assert width(has_mask=True) - width(has_mask=False) == 256
+
+
+@pytest.mark.parametrize("side", [128, 224, 256, 512])
+def test_the_longest_title_fits_its_panel(side):
+    visualizer = ZeroShotVisualizer(field_size=(side, side))
+    font = ImageFont.load_default(visualizer.text_config["size"])
+    assert font.getlength("Image + Anomaly Map") + 20 < side  # and ten pixels at each end
+    assert ZeroShotVisualizer(text_config={"size": 33}).text_config["size"] == 33
